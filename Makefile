@@ -1,0 +1,50 @@
+# The commands of the README. Everything runs from .venv; the real servers run from .servers.
+SHELL := /bin/bash
+PY := .venv/bin/python
+SECONDS ?= 0
+DEMO ?=
+WORKLOADS ?= S1,S100
+export PYTHONPATH := deploy
+
+.PHONY: up down demo test test-long check bench requirements clean
+
+.venv/ready: requirements/dev.txt pyproject.toml
+	python3 -m venv .venv
+	.venv/bin/pip install --quiet --require-hashes -r requirements/dev.txt
+	.venv/bin/pip install --quiet --no-deps --no-build-isolation -e .
+	touch $@
+
+up: .venv/ready  ## start servers and pipeline in the background (DEMO=1: the simulator too)
+	$(PY) -m local up $(if $(DEMO),--demo)
+
+down: .venv/ready  ## stop everything that `up` started
+	$(PY) -m local down
+
+demo: .venv/ready  ## the seven cities live in the terminal (SECONDS=60: stop by itself and prove the count)
+	@$(PY) -m local demo --seconds $(SECONDS)
+
+test: .venv/ready  ## everything but the long runs
+	$(PY) -m pytest -m "not long"
+
+test-long: .venv/ready  ## the runs that take minutes
+	$(PY) -m pytest -m long --timeout 3600
+
+check: .venv/ready  ## what CI runs
+	.venv/bin/ruff format --check .
+	.venv/bin/ruff check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+	$(MAKE) test
+
+bench: .venv/ready  ## rates, CPU a message, latency (WORKLOADS=S1,S100); writes build/bench/latest.json
+	$(PY) -m tests.bench --workloads $(WORKLOADS)
+
+requirements: .venv/ready  ## pin pyproject.toml's dependencies again, with hashes and no index address
+	.venv/bin/pip install --quiet uv
+	.venv/bin/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	  --no-emit-find-links --upgrade --quiet --custom-compile-command "make requirements" -o requirements/runtime.txt
+	.venv/bin/uv pip compile pyproject.toml --group dev --group local --universal --python-version 3.11 --generate-hashes \
+	  --no-emit-index-url --no-emit-find-links --upgrade --quiet --custom-compile-command "make requirements" -o requirements/dev.txt
+
+clean: down  ## forget the servers' data and everything built
+	rm -rf .servers build

@@ -1,0 +1,202 @@
+"""The city file: what one city's networks are called, where they publish and what they may send.
+
+Read by the gateway (broker, filters, limits) and by the processors (routes, limits, devices). Everything wrong with a
+file
+is found here before anything connects, and named with its place, its value and the cure. Which dialects exist is the
+processors' knowledge, so a route's dialect is only a name here.
+"""
+
+import re
+import tomllib
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
+
+MQTT_TEXT_BYTES = 65_535
+CITY_KEY = re.compile(r"[a-z][a-z0-9_]{0,31}")
+
+
+class CityFileError(ValueError):
+    """The city file can't be used; one line a fault: file, place, value, cure."""
+
+
+def _filter(text: str) -> str:
+    levels = text.split("/")
+    if not text or len(text.encode()) > MQTT_TEXT_BYTES or "\0" in text:
+        raise ValueError("an MQTT topic filter has 1 to 65,535 bytes and no NUL")
+    for index, level in enumerate(levels):
+        if (len(level) > 1 and ("+" in level or "#" in level)) or (level == "#" and index + 1 < len(levels)):
+            raise ValueError("'+' takes a whole level and '#' the whole rest, as in a/+/c or a/#")
+    return text
+
+
+def _zone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError) as error:
+        raise ValueError("not a zone of the IANA time zone database, as in Europe/Berlin") from error
+    return name
+
+
+def _key(text: str) -> str:
+    if not CITY_KEY.fullmatch(text):
+        raise ValueError("lower-case letters, digits and '_', starting with a letter, at most 32")
+    return text
+
+
+TopicFilter = Annotated[str, AfterValidator(_filter)]
+Zone = Annotated[str, AfterValidator(_zone)]
+CityKey = Annotated[str, AfterValidator(_key)]
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
+
+
+class Identity(_Table):
+    """Who the city is. `ags`: Amtlicher Gemeindeschlüssel, eight digits."""
+
+    key: CityKey
+    name: str = Field(min_length=1)
+    ags: str = Field(default="", pattern=r"^(\d{8})?$")
+    timezone: Zone = "Europe/Berlin"
+
+
+class Mqtt(_Table):
+    """The city's broker. A gateway's client id is fixed: its session lives in the broker under it."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=1883, ge=1, le=65_535)
+    client_id: str | None = Field(default=None, min_length=1, max_length=65_535)
+    keepalive: timedelta = timedelta(seconds=30)
+    tls: bool | None = None  # None: on if any certificate file is named
+    ca_file: Path | None = None
+    cert_file: Path | None = None
+    key_file: Path | None = None
+    username: str | None = None
+    password_file: Path | None = None
+    subscribe: tuple[TopicFilter, ...] = ()  # empty: the routes' filters
+
+    @model_validator(mode="after")
+    def _whole(self) -> "Mqtt":
+        if (self.cert_file is None) != (self.key_file is None):
+            raise ValueError("cert_file and key_file belong together")
+        if self.password_file is not None and self.username is None:
+            raise ValueError("password_file needs a username")
+        if not timedelta(seconds=5) <= self.keepalive <= timedelta(hours=1):
+            raise ValueError("keepalive is between PT5S and PT1H")
+        return self
+
+
+class Route(_Table):
+    """First match wins. `key_levels`: topic levels (from 0) whose values order a source's messages."""
+
+    filter: TopicFilter
+    dialect: str = Field(min_length=1)
+    key_levels: tuple[Annotated[int, Field(ge=0)], ...] | None = None
+    timezone: Zone | None = None
+    options: dict[str, Any] = Field(default_factory=dict)
+
+
+class Limits(_Table):
+    """Bounds against bad input; durations are ISO 8601."""
+
+    max_age: timedelta = timedelta(days=31)
+    max_ahead: timedelta = timedelta(minutes=10)
+    max_payload_bytes: int = Field(default=262_144, ge=1, le=1_572_864)
+    max_readings: PositiveInt = 10_000
+    new_datastreams_per_hour: PositiveInt = 5_000
+    dead_letter_bytes: PositiveInt = 1_073_741_824
+    silent_after: timedelta = timedelta(minutes=10)
+
+
+class Device(_Table):
+    """What the city knows of a sensor that the sensor does not say. `match` is a shell pattern on the device id."""
+
+    match: str = Field(min_length=1)
+    name: str | None = None
+    latitude: float | None = Field(default=None, ge=-90, le=90)
+    longitude: float | None = Field(default=None, ge=-180, le=180)
+    timezone: Zone | None = None
+    range: dict[str, tuple[float, float]] = Field(default_factory=dict)
+    parameters: dict[str, float | str | bool] = Field(default_factory=dict)
+
+
+class City(_Table):
+    """One city file."""
+
+    city: Identity
+    mqtt: Mqtt = Mqtt()
+    route: tuple[Route, ...] = Field(min_length=1)
+    limits: Limits = Limits()
+    device: tuple[Device, ...] = ()
+    profile: tuple[dict[str, Any], ...] = ()
+
+    @property
+    def key(self) -> str:
+        """The city's key, as in Kafka topics, roles and files."""
+        return self.city.key
+
+    @property
+    def client_id(self) -> str:
+        """The gateway's MQTT client id."""
+        return self.mqtt.client_id or f"gateway-{self.city.key}"
+
+    @property
+    def subscriptions(self) -> tuple[str, ...]:
+        """Filters the gateway subscribes to, each once."""
+        return tuple(dict.fromkeys(self.mqtt.subscribe or (r.filter for r in self.route)))
+
+
+def _cure(kind: str, message: str) -> str:
+    return {
+        "extra_forbidden": "no such setting; remove it or correct its name",
+        "missing": "is required",
+    }.get(kind, message.removeprefix("Value error, "))
+
+
+def load(path: Path) -> City:
+    """Read and check a city file; paths in it are relative to the file. Raises CityFileError."""
+    try:
+        city = City.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise CityFileError(f"{path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise CityFileError(f"{path}: not TOML: {error}") from error
+    except ValidationError as error:
+        lines = []
+        for fault in error.errors():
+            place = "".join(f"[{part + 1}]" if isinstance(part, int) else f".{part}" for part in fault["loc"]).lstrip(
+                "."
+            )
+            value = "" if fault["type"] == "missing" else f" = {fault['input']!r:.80}"
+            lines.append(f"{path}: {place}{value}: {_cure(fault['type'], fault['msg'])}")
+        raise CityFileError("\n".join(lines)) from error
+    files: dict[str, Path] = {}
+    kinds: tuple[Literal["ca_file", "cert_file", "key_file", "password_file"], ...] = (
+        "ca_file",
+        "cert_file",
+        "key_file",
+        "password_file",
+    )
+    for kind in kinds:
+        named: Path | None = getattr(city.mqtt, kind)
+        if named is None:
+            continue
+        files[kind] = path.parent / named
+        try:
+            files[kind].open("rb").close()
+        except OSError as error:
+            raise CityFileError(f"{path}: mqtt.{kind} = '{named}': {error.strerror}; name a readable file") from error
+    return city.model_copy(update={"mqtt": city.mqtt.model_copy(update=files)}) if files else city

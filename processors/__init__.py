@@ -1,0 +1,1 @@
+"""Kafka to TimescaleDB: raw messages to the shared standard to rows. Knows both edges."""

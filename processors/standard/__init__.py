@@ -1,0 +1,1 @@
+"""The shared standard, Hanse Observation Profile 1: vocabulary, units, quality, time. Pure."""

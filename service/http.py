@@ -1,0 +1,80 @@
+"""The three addresses every process serves: /metrics, /healthz and /readyz.
+
+`/healthz` answers 200 while the process's loop turns (a supervisor restarts it otherwise); `/readyz` answers 503 with
+one
+reason a line while something outside is away. Both call back into the process and must not block: they read flags.
+"""
+
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from socketserver import ThreadingMixIn
+from typing import TYPE_CHECKING
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+
+from prometheus_client import REGISTRY, CollectorRegistry, make_wsgi_app
+
+if TYPE_CHECKING:
+    from wsgiref.types import StartResponse, WSGIEnvironment
+
+Reasons = Callable[[], Sequence[str]]
+
+
+class AddressTakenError(OSError):
+    """The metrics address can't be listened on; the message names it and the cure."""
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    daemon_threads = True
+    address_family = 2  # AF_INET; a name with IPv6 alone is not what a metrics address is for
+
+
+class _Quiet(WSGIRequestHandler):
+    timeout = 10  # a scraper that never finishes its request must not keep a thread for ever
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002  (the base class's name)
+        """Scrapes are not events."""
+
+
+class Endpoints:
+    """An HTTP server in a thread of its own; `port` is the real one (0 picks a free one)."""
+
+    def __init__(
+        self,
+        address: str,
+        *,
+        unready: Reasons,
+        unhealthy: Reasons = tuple,
+        registry: CollectorRegistry = REGISTRY,
+    ) -> None:
+        host, _, port = address.rpartition(":")
+        metrics = make_wsgi_app(registry)
+
+        def app(environ: "WSGIEnvironment", start: "StartResponse") -> Iterable[bytes]:
+            path = environ.get("PATH_INFO")
+            if path == "/metrics":
+                return metrics(environ, start)  # type: ignore[no-any-return]
+            reasons = {"/healthz": unhealthy, "/readyz": unready}.get(str(path))
+            if reasons is None:
+                start("404 Not Found", [("Content-Type", "text/plain; charset=utf-8")])
+                return [b"/metrics /healthz /readyz\n"]
+            why = reasons()
+            start(
+                "503 Service Unavailable" if why else "200 OK",
+                [("Content-Type", "text/plain; charset=utf-8")],
+            )
+            return ["".join(f"{line}\n" for line in why or ["ok"]).encode()]
+
+        try:
+            self._server = make_server(host or "127.0.0.1", int(port), app, _Server, _Quiet)
+        except OSError as error:
+            raise AddressTakenError(
+                f"HANSE_HTTP_ADDRESS {address}: {error.strerror}; choose a free port, or 0 for any"
+            ) from error
+        self.port = self._server.server_port
+        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop listening; scrapes under way are cut."""
+        self._server.shutdown()
+        self._server.server_close()
