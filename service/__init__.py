@@ -1,4 +1,4 @@
 """What every process of the pipeline needs and no domain does: logs, HTTP endpoints, sentences on exit.
 
-It knows no sensor, no broker and no table; import-linter holds it to that.
+It knows no sensor, no message and no table; import-linter holds it to that.
 """

@@ -107,7 +107,7 @@ class DeadLetter(NamedTuple):
 class Messages(Protocol):
     """The raw messages of a span, by offset."""
 
-    def __call__(self, offset: int) -> RawMessage:
+    def __call__(self, offset: int, /) -> RawMessage:
         """Raise KeyError for an offset outside the span."""
 
 

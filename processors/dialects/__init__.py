@@ -1,1 +1,20 @@
-"""One pure module per dialect, and the explicit table of them; nothing registers itself by being imported."""
+"""One pure module per dialect, and the explicit table of them; nothing registers itself by being imported.
+
+A dialect takes from topic and payload what they say and never raises on any bytes. What a key means is the mapping's
+business wherever the dialect does not fix it.
+"""
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+from processors.dialects import hanse, ttn
+from processors.standard.observation import Decoded, Message
+
+Decode = Callable[[Message], Decoded]
+
+DIALECTS: Mapping[str, Decode] = MappingProxyType(
+    {
+        "hanse": hanse.decode,
+        "ttn": ttn.decode,
+    }
+)

@@ -1,0 +1,58 @@
+"""Which dialect an MQTT topic speaks: the city file's routes, first match wins.
+
+Filters follow MQTT's rules (3.1.1, section 4.7). What a topic matched is cached by the caller, who knows how many
+topics to expect; the dialects themselves are called elsewhere.
+"""
+
+import re
+from collections.abc import Collection
+
+from ingest.city import City, CityFileError, Route
+
+IGNORE = "ignore"
+
+
+def unknown_dialects(city: City, dialects: Collection[str]) -> list[str]:
+    """One line per route whose dialect does not exist, with its place, value and cure."""
+    known = ", ".join(sorted([*dialects, IGNORE]))
+    return [
+        f"route[{place}].dialect = {route.dialect!r}: no such dialect; one of {known}"
+        for place, route in enumerate(city.route, start=1)
+        if route.dialect != IGNORE and route.dialect not in dialects
+    ]
+
+
+def pattern(topic_filter: str) -> re.Pattern[str]:
+    """Regular expression whose full match is the filter's match."""
+    *levels, last = topic_filter.split("/")
+    parts = [_level(level) for level in levels]
+    if topic_filter == "#":
+        text = ".*"
+    elif last == "#":
+        text = "/".join(parts) + "(?:/.*)?"  # the parent itself matches too: a/# takes a
+    else:
+        text = "/".join([*parts, _level(last)])
+    if topic_filter[0] in "+#":
+        text = r"(?!\$)" + text  # wildcards at the start never take $SYS and its like
+    return re.compile(text, re.DOTALL)
+
+
+def _level(level: str) -> str:
+    return "[^/]*" if level == "+" else re.escape(level)
+
+
+class Routes:
+    """A city's routes, compiled once. Raises CityFileError if a route names a dialect that does not exist."""
+
+    def __init__(self, city: City, dialects: Collection[str]) -> None:
+        faults = unknown_dialects(city, dialects)
+        if faults:
+            raise CityFileError("\n".join(f"city {city.key}: {fault}" for fault in faults))
+        self._routes = [(pattern(route.filter).fullmatch, route) for route in city.route]
+
+    def match(self, topic: str) -> Route | None:
+        """The first route whose filter takes the topic."""
+        for matches, route in self._routes:
+            if matches(topic):
+                return route
+        return None

@@ -1,0 +1,37 @@
+"""What a processor is told by its environment (prefix HANSE_), read once at start, frozen afterwards."""
+
+from typing import Literal
+
+from pydantic import Field, PositiveInt
+from pydantic_settings import SettingsConfigDict
+
+from service.kafka import KafkaSettings
+
+
+class Settings(KafkaSettings):
+    """Every field is HANSE_ and its name in capitals."""
+
+    model_config = SettingsConfigDict(env_prefix="HANSE_", frozen=True, extra="ignore")
+
+    kafka_group: str = "hanse-processors"
+    database_dsn: str = "postgresql://hanse_ingest@127.0.0.1/hanse"
+    http_address: str = Field(default="127.0.0.1:9102", pattern=r"^.*:\d{1,5}$")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    processor_batch_messages: PositiveInt = 8_000
+    processor_batch_readings: PositiveInt = 30_000
+    processor_batch_bytes: PositiveInt = 16 * 1024 * 1024
+
+    @property
+    def batch_messages(self) -> int:
+        """Messages after which a batch waits for the one that commits."""
+        return self.processor_batch_messages
+
+    @property
+    def batch_readings(self) -> int:
+        """The same for readings."""
+        return self.processor_batch_readings
+
+    @property
+    def batch_bytes(self) -> int:
+        """The same for payload bytes."""
+        return self.processor_batch_bytes

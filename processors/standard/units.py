@@ -1,0 +1,116 @@
+"""Units: from the spelling that came to the unit that a property is kept in. Every conversion is affine.
+
+Each pair of spelling and property is worked out once, exactly (pint on fractions), and cached; per reading there is a
+multiplication left. What is ambiguous or of another dimension is refused: there is no guess here. The spellings are
+data, in `spellings`.
+"""
+
+import re
+import unicodedata
+from fractions import Fraction
+from functools import cache, lru_cache
+from typing import Any, NamedTuple
+
+import pint
+
+from processors.standard.observation import Reason
+from processors.standard.spellings import DEFINITIONS, FOR_PROPERTY, UNITS
+from processors.standard.vocabulary import VOCABULARY, ObservedProperty
+
+LONGEST = 64  # longer than any unit; keeps junk out of the cache
+_CACHED = 4096
+
+# What NFKC does not unify, or would spoil: º would become o, a ring would part from its letter.
+_BEFORE = str.maketrans({"º": "°", "˚": "°"})
+_AFTER = str.maketrans({"−": "-", "–": "-", "·": ".", "⋅": ".", "∙": ".", "×": ".", "*": ".", "μ": "u", "^": None})  # noqa: RUF001 - the look-alikes are the point
+_SPACE = re.compile(r"\s+")
+_AROUND = re.compile(r"\s*([/.])\s*")
+
+
+class Affine(NamedTuple):
+    """canonical = raw * factor + offset."""
+
+    factor: float
+    offset: float
+
+
+IDENTITY = Affine(1.0, 0.0)
+
+
+def normal(spelling: str) -> str:
+    """The one form of look-alike spellings, as in the table."""
+    text = unicodedata.normalize("NFKC", spelling.translate(_BEFORE)).replace("**", "").translate(_AFTER)
+    return _AROUND.sub(r"\1", _SPACE.sub(" ", text).strip())
+
+
+@lru_cache(maxsize=_CACHED)
+def conversion(spelling: str, to_property: ObservedProperty) -> Affine | Reason:
+    """How values in a unit become the property's own; UNKNOWN_UNIT or WRONG_DIMENSION where they don't."""
+    code = canonical(spelling, to_property)
+    return code if isinstance(code, Reason) else _between(code, to_property)
+
+
+def canonical(spelling: str, to_property: ObservedProperty) -> str | Reason:
+    """The UCUM code that a spelling stands for where the property is measured; a Reason where it stands for none."""
+    codes = _codes(spelling)
+    if not codes:
+        return Reason.UNKNOWN_UNIT
+    fitting = [code for code in codes if isinstance(_between(code, to_property), Affine)]
+    if len(fitting) == 1:
+        return fitting[0]
+    # None fits: the dimension is wrong. More than one would be ambiguous, so it is as good as no unit.
+    return Reason.UNKNOWN_UNIT if fitting else Reason.WRONG_DIMENSION
+
+
+def _codes(spelling: str) -> tuple[str, ...]:
+    if len(spelling) > LONGEST:
+        return ()
+    return _spelled().get(normal(spelling), ())
+
+
+@cache
+def _spelled() -> dict[str, tuple[str, ...]]:
+    found: dict[str, tuple[str, ...]] = {}
+    for code, (_, spellings) in UNITS.items():
+        for spelling in spellings.split("|"):
+            found[spelling] = (*found.get(spelling, ()), code)
+    return found
+
+
+@lru_cache(maxsize=_CACHED)
+def _between(code: str, to_property: ObservedProperty) -> Affine | Reason:
+    if code == to_property.unit:
+        return IDENTITY
+    special = FOR_PROPERTY.get((code, to_property.key))
+    if special is not None:
+        return Affine(special, 0.0)
+    ureg = _registry()
+    source, target = ureg.parse_units(UNITS[code][0]), ureg.parse_units(UNITS[to_property.unit][0])
+    if source.dimensionality != target.dimensionality:
+        return Reason.WRONG_DIMENSION
+    offset, one = (Fraction(ureg.Quantity(Fraction(raw), source).to(target).magnitude) for raw in (0, 1))
+    return Affine(float(one - offset), float(offset))
+
+
+@cache
+def _registry() -> Any:
+    ureg: Any = pint.UnitRegistry(non_int_type=Fraction)
+    for definition in DEFINITIONS:
+        ureg.define(definition)
+    return ureg
+
+
+def _check() -> None:
+    """Refuse a vocabulary whose units this table lacks, and a table that its own `normal` can't reach."""
+    for known in VOCABULARY.values():
+        if known.unit not in UNITS:
+            raise ValueError(f"property {known.key!r}: unit {known.unit!r} is not in the table of spellings")
+    for spelling in _spelled():
+        if normal(spelling) != spelling:
+            raise ValueError(f"unit spelling {spelling!r} can't be found: it is normalised to {normal(spelling)!r}")
+    for code, key in FOR_PROPERTY:
+        if code not in UNITS or key not in VOCABULARY:
+            raise ValueError(f"conversion of {code!r} for {key!r}: no such unit or property")
+
+
+_check()

@@ -1,0 +1,84 @@
+"""How a process reaches Kafka: its settings, aiokafka's arguments, and the real cause when it can't be reached."""
+
+import ssl
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from aiokafka import errors
+from aiokafka.conn import create_conn
+from aiokafka.helpers import create_ssl_context
+from pydantic import Field, PositiveInt, model_validator
+from pydantic_settings import BaseSettings
+
+ANSWER_MS = 5_000
+
+REFUSALS = (
+    errors.AuthenticationFailedError,
+    errors.SaslAuthenticationFailed,
+    errors.UnsupportedSaslMechanismError,
+    errors.IllegalSaslStateError,
+    errors.AuthenticationMethodNotSupported,
+    ssl.SSLCertVerificationError,
+)
+
+
+class KafkaSettings(BaseSettings):
+    """The part of a process's settings that says where Kafka is and who we are there."""
+
+    kafka_bootstrap_servers: str = Field(default="127.0.0.1:9092", pattern=r"^[^\s,:]+:\d{1,5}(,[^\s,:]+:\d{1,5})*$")
+    kafka_partitions: PositiveInt = 6
+    kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    kafka_ca_file: Path | None = None
+    kafka_username: str | None = None
+    kafka_password_file: Path | None = None
+
+    @model_validator(mode="after")
+    def _reachable(self) -> Self:
+        if self.kafka_security_protocol.startswith("SASL") and not (self.kafka_username and self.kafka_password_file):
+            raise ValueError("HANSE_KAFKA_SECURITY_PROTOCOL with SASL needs HANSE_KAFKA_USERNAME and …_PASSWORD_FILE")
+        for name in ("kafka_ca_file", "kafka_password_file"):
+            path: Path | None = getattr(self, name)
+            try:
+                if path is not None:
+                    path.open("rb").close()
+            except OSError as error:
+                raise ValueError(f"HANSE_{name.upper()} = '{path}': {error.strerror}; name a readable file") from error
+        return self
+
+
+def arguments(settings: KafkaSettings) -> dict[str, Any]:
+    """Arguments that aiokafka's clients take for TLS and SCRAM-SHA-512. Secrets are read again at every call."""
+    made: dict[str, Any] = {"security_protocol": settings.kafka_security_protocol}
+    if settings.kafka_security_protocol in {"SSL", "SASL_SSL"}:
+        context = create_ssl_context(cafile=settings.kafka_ca_file)
+        context.verify_flags |= ssl.VERIFY_X509_STRICT
+        made["ssl_context"] = context
+    if settings.kafka_security_protocol.startswith("SASL"):
+        assert settings.kafka_password_file is not None
+        made |= {
+            "sasl_mechanism": "SCRAM-SHA-512",
+            "sasl_plain_username": settings.kafka_username,
+            "sasl_plain_password": settings.kafka_password_file.read_text(encoding="utf-8").strip(),
+        }
+    return made
+
+
+async def why_unreachable(settings: KafkaSettings) -> tuple[str, bool]:
+    """The cause behind "unable to bootstrap", and whether it is a refusal that waiting does not cure."""
+    causes = []
+    refused = False
+    for server in settings.kafka_bootstrap_servers.split(","):
+        host, _, port = server.rpartition(":")
+        try:
+            conn = await create_conn(host, int(port), request_timeout_ms=ANSWER_MS, **arguments(settings))
+        except REFUSALS as error:
+            refused = True
+            causes.append(f"Kafka at {server} refuses the login: {error}")
+        except TimeoutError:
+            causes.append(f"Kafka at {server} does not answer within {ANSWER_MS // 1000} s")
+        except (OSError, errors.KafkaError) as error:
+            causes.append(f"Kafka at {server} can't be reached: {error}")
+        else:
+            conn.close()
+            causes.append(f"Kafka at {server} answers, but can't be used yet")
+    return "; ".join(causes), refused
