@@ -14,7 +14,6 @@ from pathlib import Path
 import click
 import structlog
 from pydantic import ValidationError
-from storage.timescale import Writer
 
 import service.logs
 from ingest.city import City, CityFileError, load
@@ -32,6 +31,7 @@ from service.http import AddressTakenError, Endpoints
 from service.settings import faults
 from storage.errors import Refused, Unavailable
 from storage.rows import CityLimits, Property
+from storage.timescale import Writer
 
 log = structlog.get_logger()
 

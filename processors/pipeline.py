@@ -153,11 +153,12 @@ class Pipeline:
         self._epochs: tuple[int, int] | None = None
         self._poll: asyncio.Task[Mapping[TopicPartition, Sequence[Record]]] | None = None
         self._poll_outdated = False  # it began before positions were read again
-        self._commit: asyncio.Task[None] | None = None
+        self._commit: asyncio.Task[Exception | None] | None = None
         self._failures = 0
         self._shrink = 1  # batches are this many times smaller after a timeout in the database
         self._alone = False
-        self._resting: dict[TopicPartition, tuple[float, int]] = {}  # until when, after how many failures
+        self._faults: dict[TopicPartition, int] = {}  # failures in a row of partitions that were committed alone
+        self._resting: dict[TopicPartition, float] = {}  # those of them that are left alone, and until when
         self._full: set[str] = set()  # cities beyond their dead-letter budget
         self._reported: dict[TopicPartition, int] = {}
         self._housekept = 0.0
@@ -203,7 +204,7 @@ class Pipeline:
     def _stale(self, now: float) -> bool:
         if self._epochs != (self._log.assignment_epoch, self._log.connection_epoch):
             return True
-        return any(until <= now for until, _ in self._resting.values())
+        return any(until <= now for until in self._resting.values())
 
     def _drop(self) -> None:
         """Forget everything in memory; the next turn reads positions again."""
@@ -222,8 +223,8 @@ class Pipeline:
             self._store.forget()
         epochs = (self._log.assignment_epoch, self._log.connection_epoch)
         owned = set(self._log.assigned())
-        self._resting = {p: rest for p, rest in self._resting.items() if p in owned and rest[0] > now}
-        self._alone = self._alone and bool(self._resting or self._failures)
+        self._resting = {p: until for p, until in self._resting.items() if p in owned and until > now}
+        self._faults = {p: failures for p, failures in self._faults.items() if p in owned}
         wanted = sorted(owned - set(self._resting))
         bounds = await self._log.bounds(wanted) if wanted else {}
         positions = await self._store.positions(wanted) if wanted else {}
@@ -288,7 +289,7 @@ class Pipeline:
             if seek is Seek.AGAIN:
                 self._log.seek(partition, cursor.wanted)
             rest: Sequence[Record] = ()
-            for begin, end in slices(taken):
+            for begin, end in slices(taken, max(1, SLICE_RECORDS // self._shrink)):
                 self._intake.add(cursor, taken[begin:end])
                 await asyncio.sleep(0)
                 if self._filled():
@@ -303,23 +304,24 @@ class Pipeline:
         batch = self._intake.take()
         self._commit = asyncio.create_task(self._write(batch, ignored))
 
-    async def _write(self, batch: Batch, ignored: Mapping[tuple[str, str], int]) -> None:
-        if not self._alone or len(batch.spans) == 1:
+    async def _write(self, batch: Batch, ignored: Mapping[tuple[str, str], int]) -> Exception | None:
+        """Commit; return why a partition failed alone, which then rests while the others go on."""
+        if not self._alone:
             self._written(batch, await self._store.commit(batch), ignored)
-            return
+            return None
         failure: Exception | None = None
-        for part in split(batch):
+        parts = split(batch) if len(batch.spans) > 1 else [batch]
+        for part in parts:
             partition = part.spans[0].partition
             try:
-                self._written(part, await self._store.commit(part), {})
+                self._written(part, await self._store.commit(part), ignored if len(parts) == 1 else {})
+                self._faults.pop(partition, None)
             except (Unavailable, Fenced) as error:
                 failure = error
-                _, failures = self._resting.get(partition, (0.0, 0))
-                until = asyncio.get_running_loop().time() + backoff(failures)
-                self._resting[partition] = (until, failures + 1)
+                failures = self._faults[partition] = self._faults.get(partition, -1) + 1
+                self._resting[partition] = asyncio.get_running_loop().time() + backoff(failures)
                 log.warning("partition rests", topic=partition.topic, partition=partition.partition, why=str(error))
-        if failure is not None:
-            raise failure
+        return failure
 
     def _written(self, batch: Batch, outcome: Outcome, ignored: Mapping[tuple[str, str], int]) -> None:
         for span in batch.spans:
@@ -340,23 +342,30 @@ class Pipeline:
             return
         task, self._commit = self._commit, None
         try:
-            await task
+            failure = await task
         except (Unavailable, Fenced) as error:
             self._note_failure(error)
             await self._rest()
         else:
             self._failures = 0
-            self._shrink = max(1, self._shrink // 2)
-            self._alone = self._alone and bool(self._resting)
+            if failure is None:
+                self._shrink = max(1, self._shrink // 2)
+                self._alone = self._alone and bool(self._faults)
+            else:
+                self._lost(failure)
 
-    def _note_failure(self, error: Unavailable | Fenced | LogAwayError) -> None:
-        self._failures += 1
+    def _lost(self, error: Exception) -> None:
+        """A transaction failed: what is in memory is worth nothing."""
         self._drop()
         self._observer.failed(error)
         if isinstance(error, Unavailable):
             if error.halve:
                 self._shrink = min(self._shrink * 2, 1024)
             self._observer.database(reachable=False)
+
+    def _note_failure(self, error: Unavailable | Fenced | LogAwayError) -> None:
+        self._failures += 1
+        self._lost(error)
         if self._failures >= FAILURES_UNTIL_ALONE:
             self._alone = True
         log.warning("rolled back, reading positions again", why=str(error), failures=self._failures)
@@ -383,12 +392,12 @@ class Pipeline:
             self._observer.paused(full)
 
 
-def slices(records: Sequence[Record]) -> Iterator[tuple[int, int]]:
-    """Cut records into runs that decode in a few milliseconds; every run has at least one."""
+def slices(records: Sequence[Record], most: int = SLICE_RECORDS) -> Iterator[tuple[int, int]]:
+    """Cut records into runs that decode in a few milliseconds, of at most `most`; every run has at least one."""
     begin = size = 0
     for end, record in enumerate(records, 1):
         size += len(record.value or b"")
-        if end - begin >= SLICE_RECORDS or size >= SLICE_BYTES:
+        if end - begin >= most or size >= SLICE_BYTES:
             yield begin, end
             begin, size = end, 0
     if begin < len(records):

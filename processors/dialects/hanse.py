@@ -132,7 +132,8 @@ def decode_slowly(message: Message) -> Decoded:
 def _head(body: dict[str, Any], message: Message) -> _Head | Rejection:
     version, device, text = body.get("v"), body.get("device"), body.get("time")
     if isinstance(version, bool) or version != VERSION:
-        return _malformed(f"v is {shown(version)}; this is profile version {VERSION}")
+        told = "missing" if version is None else f"{kind(version)} {shown(version)!r}"
+        return _malformed(f"v is {told}; this is profile version {VERSION}")
     if device is None or device == "":
         return Rejection(Reason.NO_DEVICE, "device is missing or empty")
     if not isinstance(device, str):
@@ -142,7 +143,7 @@ def _head(body: dict[str, Any], message: Message) -> _Head | Rejection:
             Reason.DEVICE_TOO_LONG, f"device has {len(device)} characters, at most {LONGEST_NAME} are taken"
         )
     if _topic_disagrees(message.topic, device):
-        return _malformed(f"device is {shown(device)}, but the topic says {shown(message.topic.split('/', 3)[3])}")
+        return _malformed(f"device is {shown(device)!r}, but the topic says {shown(message.topic.split('/', 3)[3])!r}")
     time, fault = _time(text)
     return _Head(device, time, fault, message.retain)
 
@@ -164,8 +165,8 @@ def _time(text: object) -> tuple[int | None, tuple[Reason, str] | None]:
     if not isinstance(time, Reason):
         return time, None
     if time is Reason.NAIVE_TIME:
-        return None, (time, f"time {shown(text)} has no zone; end it in Z or an offset")
-    return None, (time, f"time {shown(text)} is no RFC 3339 time")
+        return None, (time, f"time {shown(text)!r} has no zone; end it in Z or an offset")
+    return None, (time, f"time {shown(text)!r} is no RFC 3339 time")
 
 
 def _leaf(raw: Any, head: _Head) -> Leaf:
@@ -205,7 +206,7 @@ def _fault_of_names(device: str, channel: object, key: object, unit: object) -> 
     if not isinstance(key, str):
         return Reason.MALFORMED, f"property: {kind(key)} where a string is expected"
     if key not in VOCABULARY:
-        return Reason.UNMAPPED_PROPERTY, f"property {shown(key)} is not in the vocabulary"
+        return Reason.UNMAPPED_PROPERTY, f"property {shown(key)!r} is not in the vocabulary"
     if not isinstance(unit, str):
         return Reason.UNKNOWN_UNIT, "unit is missing" if unit is None else f"unit: {kind(unit)} is no unit"
     if len(unit) > LONGEST_UNIT:
@@ -215,7 +216,7 @@ def _fault_of_names(device: str, channel: object, key: object, unit: object) -> 
 
 def _fault_of_value(value: object, quality: object) -> tuple[Reason, str] | None:
     if quality is not None and (type(quality) is not int or quality not in _FLAGS):
-        return Reason.MALFORMED, f"quality is {shown(quality)}; it is one of {', '.join(map(str, sorted(_FLAGS)))}"
+        return Reason.MALFORMED, f"quality is {shown(quality)!r}; it is one of {', '.join(map(str, sorted(_FLAGS)))}"
     if value is None:
         return None if quality == _MISSING else (Reason.NOT_A_NUMBER, "value is missing or null without quality 9")
     if isinstance(value, bool) or not isinstance(value, int | float):
@@ -234,7 +235,7 @@ def _fault_of_parameters(parameters: object) -> tuple[Reason, str] | None:
         return Reason.MALFORMED, f"parameters: {kind(parameters)} where an object is expected"
     for name, value in parameters.items():
         if isinstance(value, dict | list):
-            return Reason.MALFORMED, f"parameters.{shown(name)}: {kind(value)} where a scalar is expected"
+            return Reason.MALFORMED, f"parameters[{shown(name)!r}]: {kind(value)} where a scalar is expected"
         if not storable(name) or (isinstance(value, str) and not storable(value)):
             return Reason.INVALID_TEXT, "parameters hold a NUL or half a surrogate pair"
     return None

@@ -1,8 +1,8 @@
 """JSON as the dialects take it: strict, of bounded depth, and every refusal a `Rejection` with its place.
 
-Not accepted: NaN and Infinity tokens, byte order marks, other encodings than UTF-8, more than MAX_DEPTH levels. A number
-too large for a float is no fault of the text: it costs its own reading only. A member that appears twice counts as it
-was written last.
+Not accepted: NaN and Infinity tokens, byte order marks, other encodings than UTF-8, more than MAX_DEPTH levels. A
+number too large for a float is no fault of the text: it costs its own reading only. A member that appears twice counts
+as it was written last.
 """
 
 import json
@@ -14,7 +14,7 @@ from pydantic_core import from_json
 
 from processors.standard.observation import Reason, Rejection
 
-MAX_DEPTH = 200  # where the fast parser stops, too
+MAX_DEPTH = 201  # where the fast parser stops, too
 LONGEST_VALUE = 200
 _LONGEST_INTEGER = 18  # digits that need no second thought; Python refuses to read 4,300 of them
 

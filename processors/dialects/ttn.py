@@ -78,11 +78,14 @@ def decode(message: Message) -> Decoded:
         return device
     normalized, decoded = uplink.get("normalized_payload"), uplink.get("decoded_payload")
     device_time, fault = _device_time(decoded)
-    at = _At(device, _network_time(body, uplink) if device_time is None else device_time, fault)
+    if device_time is None and fault is None:
+        at = _At(device, _network_time(body, uplink))
+    else:
+        at = _At(device, device_time, fault)
     if normalized:
         leaves = _normalized(normalized if isinstance(normalized, list) else [normalized], at)
     elif isinstance(decoded, dict) and decoded:
-        leaves = _decoded(decoded, at, skip_time=device_time is not None or fault is not None)
+        leaves = _decoded(decoded, at, skip_time=at.fault is not None or device_time is not None)
     else:
         return Rejection(Reason.MALFORMED, "no decoded payload: give the device a payload formatter", device)
     found: list[Leaf] = []
@@ -116,7 +119,7 @@ def _device_time(decoded: Any) -> tuple[int | None, tuple[Reason, str] | None]:
     time = parse(text)
     if not isinstance(time, Reason):
         return time, None
-    return None, (time, f"time {shown(text)} has no zone") if time is Reason.NAIVE_TIME else None
+    return None, (time, f"time {shown(text)!r} has no zone") if time is Reason.NAIVE_TIME else None
 
 
 def _network_time(body: dict[str, Any], uplink: dict[str, Any]) -> int | None:
@@ -163,7 +166,7 @@ def _timed(at: _At, text: Any) -> _At:
         return at
     time = parse(text) if isinstance(text, str) else Reason.INVALID_TIME
     if isinstance(time, Reason):
-        return at._replace(time=None, fault=(time, f"time {shown(text)} is no RFC 3339 time with a zone"))
+        return at._replace(time=None, fault=(time, f"time {shown(text)!r} is no RFC 3339 time with a zone"))
     return at._replace(time=time, fault=None)
 
 
@@ -179,13 +182,15 @@ def _field(path: str, value: Any, at: _At, *, indoors: bool) -> Leaf:
     states = STATES.get(path)
     if states is not None and value is not None:
         if not isinstance(value, bool | str) or value not in states:
-            return _rejected(
-                Reason.NOT_A_NUMBER, f"{path} is {shown(value)}, not one of {list(states)}", path, value, at
-            )
+            return _rejected(Reason.NOT_A_NUMBER, f"{path} is {shown(value)!r}, not {_either(states)}", path, value, at)
         value = states[value]
     elif isinstance(value, bool) or not isinstance(value, int | float | None):
         return _rejected(Reason.NOT_A_NUMBER, f"{path}: {kind(value)} where a number is expected", path, value, at)
     return _reading(path, value, at, name, unit)
+
+
+def _either(states: dict[Any, float]) -> str:
+    return " or ".join(map(shown, states))
 
 
 def _decoded(payload: dict[str, Any], at: _At, *, skip_time: bool) -> Iterator[Leaf]:

@@ -95,7 +95,7 @@ class SimulatedLog:
                     self._positions[partition] = records[-1].offset + 1
                     found[partition] = records
         if not found:
-            await asyncio.sleep(min(seconds, 0.001))
+            await asyncio.sleep(min(seconds, 0.05))
         return found
 
     def seek(self, partition: TopicPartition, offset: int) -> None:

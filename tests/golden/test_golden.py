@@ -1,0 +1,63 @@
+"""Every dialect against real and spoilt messages: a folder is a case, <dialect>/<case>/.
+
+    message        the payload, byte for byte
+    expected.json  `topic`, optionally `received`, `retain`, `zone` and `max_readings`; then what the dialect makes of
+                   it: `leaves` in their order, or `rejected` or `ignored` for the whole message
+
+Times are RFC 3339, members with their default are left out. A `detail` is compared only where the case gives one.
+"""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from processors.dialects import DIALECTS
+from processors.standard.observation import Ignored, Message, Reading
+from processors.standard.times import parse, rfc3339
+
+HERE = Path(__file__).parent
+CASES = sorted(path.parent.relative_to(HERE) for path in HERE.glob("*/*/expected.json"))
+DEFAULTS = {"channel": "", "property": None, "quality": 0, "tests": 0}
+OPTIONS = ("retain", "zone", "max_readings")
+
+
+def told(verdict):
+    """A verdict as the cases write it."""
+    if isinstance(verdict, Ignored):
+        return {"ignored": verdict.why}
+    fields = {**verdict._asdict()}
+    if fields["time"] is not None:
+        fields["time"] = rfc3339(fields["time"])
+    if isinstance(verdict, Reading):
+        return {name: value for name, value in fields.items() if value != DEFAULTS.get(name, ...)}
+    rejected = {"rejected": fields.pop("reason").value}
+    return rejected | {name: value for name, value in fields.items() if value is not None}
+
+
+def outcome(dialect, payload, case):
+    options = {name: case[name] for name in OPTIONS if name in case}
+    received = parse(case.get("received", "2026-11-23T10:00:01Z"))
+    verdict = DIALECTS[dialect](Message(case["topic"], payload, received, **options))
+    return {"leaves": [told(leaf) for leaf in verdict]} if isinstance(verdict, list) else told(verdict)
+
+
+def without_details(found, expected):
+    if isinstance(found, dict) and isinstance(expected, dict):
+        return {name: value for name, value in found.items() if name != "detail" or "detail" in expected}
+    return found
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_the_message_is_decoded_as_the_case_says(case):
+    told_before = json.loads((HERE / case / "expected.json").read_text())
+    expected = {name: value for name, value in told_before.items() if name not in {"topic", "received", *OPTIONS}}
+    found = outcome(case.parts[0], (HERE / case / "message").read_bytes(), told_before)
+    if "leaves" in expected and len(expected["leaves"]) == len(found.get("leaves", ())):
+        found["leaves"] = [without_details(*pair) for pair in zip(found["leaves"], expected["leaves"], strict=True)]
+    assert without_details(found, expected) == expected
+
+
+def test_every_dialect_has_cases_and_every_folder_is_one():
+    assert {case.parts[0] for case in CASES} == set(DIALECTS)
+    assert {path.relative_to(HERE) for path in HERE.glob("*/*") if path.parent.name in DIALECTS} == set(CASES)

@@ -1,0 +1,185 @@
+import math
+
+import pytest
+
+from processors.standard.observation import Reason
+from processors.standard.spellings import UNITS
+from processors.standard.units import IDENTITY, LONGEST, Affine, canonical, conversion
+from processors.standard.vocabulary import VOCABULARY
+
+
+def convert(value, spelling, key):
+    made = conversion(spelling, VOCABULARY[key])
+    assert isinstance(made, Affine), f"{spelling} for {key}: {made}"
+    return value * made.factor + made.offset
+
+
+# Multipliers to SI as QUDT publishes them, and the property in whose unit they show.
+QUDT = [
+    ("[mi_i]/h", 0.44704, "wind_speed", 1.0),
+    ("[kn_i]", 0.514444444444444, "wind_speed", 1.0),
+    ("km/h", 0.277777777777778, "wind_speed", 1.0),
+    ("[ft_i]/s", 0.3048, "wind_speed", 1.0),
+    ("mm[Hg]", 133.322387415, "air_pressure", 100.0),
+    ("[in_i'Hg]", 3386.389, "air_pressure", 100.0),
+    ("[psi]", 6894.75789, "air_pressure", 100.0),
+    ("atm", 101325.0, "air_pressure", 100.0),
+    ("mbar", 100.0, "air_pressure", 100.0),
+    ("[in_i]", 0.0254, "precipitation", 0.001),
+    ("GJ", 1e9, "heat_energy_total", 3.6e6),
+    ("W.h", 3600.0, "heat_energy_total", 3.6e6),
+    ("L/min", 1.66666666666667e-05, "water_flow_rate", 1.0),
+    ("uS/cm", 1e-4, "water_conductivity", 0.1),
+    ("rad", 57.29577951308232, "wind_direction", 1.0),
+]
+
+
+@pytest.mark.parametrize(("code", "multiplier", "key", "unit_of_property"), QUDT)
+def test_factors_agree_with_the_published_multipliers(code, multiplier, key, unit_of_property):
+    made = conversion(code, VOCABULARY[key])
+    assert made.factor == pytest.approx(multiplier / unit_of_property, rel=1e-6)
+    assert made.offset == 0.0
+
+
+@pytest.mark.parametrize(
+    ("value", "spelling", "key", "expected"),
+    [
+        (212.0, "°F", "heat_flow_temperature", 100.0),
+        (-40.0, "F", "air_temperature", -40.0),
+        (280.55, "K", "air_temperature", 7.4),
+        (29.92, "inHg", "air_pressure", 1013.2),
+        (60.0, "W·m⁻²", "solar_irradiance", 60.0),
+        (0.5, "kW/m²", "solar_irradiance", 500.0),
+        (4.0, "okta", "cloud_cover", 50.0),
+        (95.0, "%", "electric_power_factor", 0.95),
+        (400.0, "ms", "wave_period", 0.4),
+        (250.0, "L", "water_volume_total", 0.25),
+        (3.0, "l/m²", "precipitation", 3.0),
+        (12.0, "ppm", "soil_nitrogen", 12.0),
+    ],
+)
+def test_values_arrive_in_the_unit_of_their_property(value, spelling, key, expected):
+    assert convert(value, spelling, key) == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("spellings", "key"),
+    [
+        ("C °C ºC ˚C oC ℃ Cel degC Celsius", "air_temperature"),
+        ("VAr VAR var", "electric_reactive_power"),
+        ("µg/m³ μg/m³ ug/m3 ug/m^3 µg/m**3", "pm10"),
+        ("m/s m·s⁻¹ m.s-1 m⋅s−1", "wind_speed"),  # noqa: RUF001 - look-alikes are what is tested
+        ("s⁻¹ 1/s Hz", "electric_frequency"),
+        ("m³ m3 m^3 ㎥", "gas_volume_total"),
+        ("dB(A) dBA dB dB[SPL]", "noise_laeq"),
+    ],
+)
+def test_spellings_of_one_unit_convert_to_it_unchanged(spellings, key):
+    assert {spelling: conversion(spelling, VOCABULARY[key]) for spelling in spellings.split()} == dict.fromkeys(
+        spellings.split(), IDENTITY
+    )
+
+
+def test_blanks_in_a_spelling_do_not_matter():
+    assert conversion(" km / h ", VOCABULARY["vehicle_speed_mean"]) == IDENTITY
+    assert conversion("% RH", VOCABULARY["relative_humidity"]) == IDENTITY
+
+
+@pytest.mark.parametrize(
+    ("key", "code"),
+    [("sunshine_duration", "min"), ("water_level", "m"), ("device_snr", "dB"), ("noise_laeq", "dB[SPL]")],
+)
+def test_the_property_decides_what_an_ambiguous_spelling_means(key, code):
+    spelling = "m" if code in {"m", "min"} else "dB"
+    assert canonical(spelling, VOCABULARY[key]) == code
+
+
+@pytest.mark.parametrize(
+    ("key", "factor"), [("no2", 1.9125), ("no", 1.2474), ("o3", 1.9953), ("so2", 2.6632), ("co", 0.0011644)]
+)
+def test_parts_per_billion_become_mass_for_the_five_named_gases(key, factor):
+    assert conversion("ppb", VOCABULARY[key]) == Affine(factor, 0.0)
+    assert convert(1.0, "ppm", key) == pytest.approx(1000 * factor)
+
+
+@pytest.mark.parametrize(
+    ("spelling", "key"),
+    [
+        ("ppb", "tvoc"),
+        ("ppb", "nox"),
+        ("ppb", "nh3"),
+        ("mg/kg", "co2"),
+        ("%", "co2"),
+        ("m", "air_temperature"),
+        ("°C", "relative_humidity"),
+        ("1", "relative_humidity"),
+        ("dB", "device_rssi"),
+        ("dBm", "noise_laeq"),
+        ("W", "electric_apparent_power"),
+        ("VA", "electric_reactive_power"),
+        ("deg", "soil_nitrogen"),
+        ("mg/kg", "vehicle_count"),
+        ("index", "vehicle_count"),
+        ("pH", "water_turbidity"),
+        ("mm", "precipitation_rate"),
+        ("kWh", "electric_active_power"),
+    ],
+)
+def test_a_unit_of_another_dimension_is_refused(spelling, key):
+    assert conversion(spelling, VOCABULARY[key]) is Reason.WRONG_DIMENSION
+
+
+@pytest.mark.parametrize(
+    "spelling", ["", " ", "parsec", "IAQ", "PSU", "Mw", "dB(C)", "C\0", "\ud800", "m" * (LONGEST + 1)]
+)
+def test_a_spelling_outside_the_table_is_no_unit(spelling):
+    assert conversion(spelling, VOCABULARY["air_temperature"]) is Reason.UNKNOWN_UNIT
+
+
+def test_a_milliwatt_is_not_a_megawatt():
+    assert convert(1.0, "mW", "electric_active_power") == pytest.approx(0.001)
+    assert convert(1.0, "MW", "electric_active_power") == pytest.approx(1e6)
+
+
+@pytest.mark.parametrize("key", ["noise_laeq", "device_rssi", "device_snr", "water_ph", "water_turbidity", "uv_index"])
+def test_levels_and_indices_convert_to_themselves_only(key):
+    made = {conversion(code, VOCABULARY[key]) for code in UNITS}
+    assert made == {IDENTITY, Reason.WRONG_DIMENSION}
+
+
+def test_every_property_takes_its_own_unit_unchanged():
+    assert {key: conversion(known.unit, known) for key, known in VOCABULARY.items()} == dict.fromkeys(
+        VOCABULARY, IDENTITY
+    )
+
+
+def test_every_unit_of_the_table_serves_some_property():
+    useless = [
+        code for code in UNITS if not any(isinstance(conversion(code, known), Affine) for known in VOCABULARY.values())
+    ]
+    assert useless == []
+
+
+def test_no_spelling_is_ambiguous_for_any_property():
+    spellings = {spelling for _, text in UNITS.values() for spelling in text.split("|")}
+    ambiguous = [
+        (spelling, key)
+        for spelling in spellings
+        for key, known in VOCABULARY.items()
+        if conversion(spelling, known) is Reason.UNKNOWN_UNIT
+    ]
+    assert ambiguous == []
+
+
+def test_at_least_the_120_spellings_of_real_feeds_are_known():
+    assert len({spelling for _, text in UNITS.values() for spelling in text.split("|")}) >= 120
+
+
+def test_factors_are_finite_and_not_zero():
+    for code in UNITS:
+        for known in VOCABULARY.values():
+            made = conversion(code, known)
+            if isinstance(made, Affine):
+                assert math.isfinite(made.offset)
+                assert math.isfinite(made.factor)
+                assert made.factor > 0
