@@ -97,7 +97,7 @@ def _decode_fast(body: Any, message: Message) -> list[Leaf] | None:
         if len(raw) == _PLAIN:
             if value is None:
                 return None
-            append(_TUPLE(Reading, (device, "", key, value, raw["unit"], message_time, key, 0, 0)))
+            append(_TUPLE(Reading, (device, "", key, value, raw["unit"], message_time, key, 0, 0, "", None)))
             continue
         get = raw.get
         quality, text = get("quality"), get("time")
@@ -106,7 +106,8 @@ def _decode_fast(body: Any, message: Message) -> list[Leaf] | None:
         time = message_time if text is None else parse(text)
         if type(time) is Reason:
             return None
-        append(_TUPLE(Reading, (device, get("channel") or "", key, value, raw["unit"], time, key, quality or 0, 0)))
+        channel = get("channel") or ""
+        append(_TUPLE(Reading, (device, channel, key, value, raw["unit"], time, key, quality or 0, 0, "", None)))
     return leaves
 
 

@@ -3,9 +3,10 @@
 Bad data is a value here (`Rejection`), never an exception. Nothing in this module knows Kafka, MQTT or SQL.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import IntEnum, IntFlag, StrEnum
-from typing import NamedTuple
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 
 class Reason(StrEnum):
@@ -72,6 +73,8 @@ class Message(NamedTuple):
     """What a dialect decodes. `received_us`: receive time at the gateway, microseconds since the epoch, the only clock.
 
     `retain`: a copy the broker kept, sent because of a subscription (rule 12). `zone`: for times without one.
+    `options`: the route's, as written in the city file. `replayed`: a dead letter's message once more; `received_us`
+    is then its original receive time.
     """
 
     topic: str
@@ -80,19 +83,21 @@ class Message(NamedTuple):
     retain: bool = False
     zone: str = "Europe/Berlin"
     max_readings: int = 10_000
+    options: Mapping[str, Any] = MappingProxyType({})
+    replayed: bool = False
 
 
 class Reading(NamedTuple):
     """One leaf under a dialect's measurement object, before it has a meaning.
 
-    `value` is a finite float, or None for a declared missing value (quality 9). `unit` is the spelling that came,
-    None where
-    the network leaves it open. `time` is the phenomenon time in microseconds since the epoch, None where the
-    payload has none.
+    `key` is the leaf's path in the payload or topic, the same for every message of a device. `value` is a finite float,
+    or None for a declared missing value (quality 9). `unit` is the spelling that came, None where the network leaves it
+    open. `time` is the phenomenon time in microseconds since the epoch, None where the payload has none.
     `property` names the observed property where the dialect itself fixes the key's meaning (with `unit` then in the
     dialect's fixed unit); None leaves it to the mapping. `quality`: the source's own flag, 0 for none. `tests`:
-    QualityTest
-    bits that the dialect already knows to be set.
+    QualityTest bits that the dialect already knows to be set. `model`: what the network says of the device's model,
+    "brand/model" or the name of its profile, for the device profiles to match. `raw`: the value as it came, where it
+    was no JSON number ("45%", true); None: `value` says it.
     """
 
     device: str
@@ -104,6 +109,8 @@ class Reading(NamedTuple):
     property: str | None = None
     quality: int = 0
     tests: int = 0
+    model: str = ""
+    raw: str | bool | None = None
 
 
 class Rejection(NamedTuple):

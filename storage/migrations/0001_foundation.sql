@@ -127,12 +127,13 @@ create table store.dialect_state (
   partition   int4 not null,
   dialect     text not null,
   source      text not null,
+  part        text not null,
   format      int2 not null,
   state       jsonb not null,
   updated_at  timestamptz not null default now(),
-  primary key (topic, partition, dialect, source)
+  primary key (topic, partition, dialect, source, part)
 );
-comment on table store.dialect_state is 'what a stateful dialect remembers of a source; written in the batch''s transaction';
+comment on table store.dialect_state is 'what a stateful dialect remembers of a source, part by part; written in the batch''s transaction';
 
 -- Dead letters -------------------------------------------------------------------------------------------------------
 

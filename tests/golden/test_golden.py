@@ -1,25 +1,30 @@
 """Every dialect against real and spoilt messages: a folder is a case, <dialect>/<case>/.
 
     message        the payload, byte for byte
-    expected.json  `topic`, optionally `received`, `retain`, `zone` and `max_readings`; then what the dialect makes of
-                   it: `leaves` in their order, or `rejected` or `ignored` for the whole message
+    expected.json  `topic`, optionally `received`, `retain`, `zone`, `options`, `replayed` and `max_readings`; then what
+                   the dialect makes of it: `leaves` in their order, or `rejected` or `ignored` for the whole message
+    earlier.json   for a stateful dialect: the messages before this one, a list of {topic, payload (text, JSON or
+                   {"base64": …}), received?, retain?}
 
 Times are RFC 3339, members with their default are left out. A `detail` is compared only where the case gives one.
 """
 
+import base64
 import json
+from collections import defaultdict
 from pathlib import Path
 
 import pytest
 
 from processors.dialects import DIALECTS
+from processors.dialects.memory import Stateful, merged
 from processors.standard.observation import Ignored, Message, Reading
 from processors.standard.times import parse, rfc3339
 
 HERE = Path(__file__).parent
 CASES = sorted(path.parent.relative_to(HERE) for path in HERE.glob("*/*/expected.json"))
-DEFAULTS = {"channel": "", "property": None, "quality": 0, "tests": 0}
-OPTIONS = ("retain", "zone", "max_readings")
+DEFAULTS = {"channel": "", "property": None, "quality": 0, "tests": 0, "model": "", "raw": None}
+OPTIONS = ("retain", "zone", "max_readings", "options", "replayed")
 
 
 def told(verdict):
@@ -35,10 +40,29 @@ def told(verdict):
     return rejected | {name: value for name, value in fields.items() if value is not None}
 
 
-def outcome(dialect, payload, case):
+def message(case, payload):
     options = {name: case[name] for name in OPTIONS if name in case}
-    received = parse(case.get("received", "2026-11-23T10:00:01Z"))
-    verdict = DIALECTS[dialect](Message(case["topic"], payload, received, **options))
+    return Message(case["topic"], payload, parse(case.get("received", "2026-11-23T10:00:01Z")), **options)
+
+
+def bytes_of(payload):
+    if isinstance(payload, dict) and set(payload) == {"base64"}:
+        return base64.b64decode(payload["base64"])
+    return payload.encode() if isinstance(payload, str) else json.dumps(payload).encode()
+
+
+def outcome(dialect, payload, case, earlier=()):
+    decode = DIALECTS[dialect]
+    now = message(case, payload)
+    if isinstance(decode, Stateful):
+        states = defaultdict(dict)
+        for before in earlier:
+            source = decode.source(before["topic"])
+            step = decode.decode(message(before, bytes_of(before["payload"])), states[source])
+            states[source] = merged(states[source], step.changed)
+        verdict = decode.decode(now, states[decode.source(now.topic)]).decoded
+    else:
+        verdict = decode(now)
     return {"leaves": [told(leaf) for leaf in verdict]} if isinstance(verdict, list) else told(verdict)
 
 
@@ -52,7 +76,9 @@ def without_details(found, expected):
 def test_the_message_is_decoded_as_the_case_says(case):
     told_before = json.loads((HERE / case / "expected.json").read_text())
     expected = {name: value for name, value in told_before.items() if name not in {"topic", "received", *OPTIONS}}
-    found = outcome(case.parts[0], (HERE / case / "message").read_bytes(), told_before)
+    earlier = HERE / case / "earlier.json"
+    before = json.loads(earlier.read_text()) if earlier.exists() else ()
+    found = outcome(case.parts[0], (HERE / case / "message").read_bytes(), told_before, before)
     if "leaves" in expected and len(expected["leaves"]) == len(found.get("leaves", ())):
         found["leaves"] = [without_details(*pair) for pair in zip(found["leaves"], expected["leaves"], strict=True)]
     assert without_details(found, expected) == expected
