@@ -16,8 +16,7 @@ from local.server import Server
 SETTINGS: Mapping[str, str | int] = {
     "persistence": "true",
     "persistence_location": "data/",
-    "autosave_on_changes": "true",
-    "autosave_interval": 1,
+    "autosave_interval": 1,  # seconds; with autosave_on_changes it would be changes, and all is written for each
     "max_inflight_messages": 1000,
     "max_queued_messages": 1_000_000,
     "max_queued_bytes": 1_073_741_824,
