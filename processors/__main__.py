@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import gc
 import importlib.metadata
+import logging
 import os
 import signal
 import socket
@@ -58,6 +59,8 @@ def run(city_files: tuple[Path, ...], accept_loss: bool) -> None:  # noqa: FBT00
     try:
         settings = Settings()
         service.logs.configure(level=settings.log_level)
+        # Its errors would be repeated without their cause, ten times a second; ours carry it.
+        logging.getLogger("aiokafka").setLevel(logging.DEBUG if settings.log_level == "DEBUG" else logging.CRITICAL)
         cities = read_cities(city_files)
         asyncio.run(_run(settings, cities, accept_loss=accept_loss))
     except ValidationError as error:
@@ -102,6 +105,7 @@ async def _run(settings: Settings, cities: Sequence[City], *, accept_loss: bool)
         [kafka_topic(city.key) for city in cities],
         settings,
         group=settings.kafka_group,
+        instance=settings.processor_instance,
         client_id=f"hanse-processor-{socket.gethostname()}-{os.getpid()}",
     )
     pipeline = Pipeline(
@@ -116,7 +120,8 @@ async def _run(settings: Settings, cities: Sequence[City], *, accept_loss: bool)
     async with _until_signalled() as stopped, contextlib.AsyncExitStack() as stack:
         stack.callback(endpoints.close)
         stack.push_async_callback(writer.close)
-        work = asyncio.create_task(_work(cities, writer, consumer, pipeline, metrics, stack))
+        stack.push_async_callback(consumer.close)
+        work = asyncio.create_task(_work(cities, writer, consumer, pipeline, metrics))
         stop = asyncio.create_task(stopped.wait())
         await asyncio.wait({work, stop}, return_when=asyncio.FIRST_COMPLETED)
         stop.cancel()
@@ -136,7 +141,6 @@ async def _work(
     consumer: kafka.Consumer,
     pipeline: Pipeline,
     metrics: Metrics,
-    stack: contextlib.AsyncExitStack,
 ) -> None:
     limits = [
         CityLimits(c.key, c.city.name, c.city.ags, c.limits.new_datastreams_per_hour, c.limits.dead_letter_bytes)
@@ -149,8 +153,6 @@ async def _work(
     await _patiently(lambda: writer.register(limits, properties))
     metrics.database(reachable=True)
     await _patiently(consumer.start)
-    stack.push_async_callback(consumer.close)
-    consumer.check_topics()
     watch = asyncio.create_task(_watch_lag(consumer, metrics))
     gc.collect()
     gc.freeze()

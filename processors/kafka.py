@@ -11,6 +11,7 @@ from typing import Any
 import aiokafka
 import structlog
 from aiokafka.abc import ConsumerRebalanceListener
+from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import (
     GroupAuthorizationFailedError,
     IllegalStateError,
@@ -51,7 +52,9 @@ class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
 class Consumer:
     """Implements `processors.pipeline.Log`."""
 
-    def __init__(self, topics: Sequence[str], settings: KafkaSettings, *, group: str, client_id: str) -> None:
+    def __init__(
+        self, topics: Sequence[str], settings: KafkaSettings, *, group: str, client_id: str, instance: str | None = None
+    ) -> None:
         self._topics = list(topics)
         self._settings = settings
         self._listener = _Listener()
@@ -60,6 +63,7 @@ class Consumer:
         self._consumer = aiokafka.AIOKafkaConsumer(
             bootstrap_servers=settings.kafka_bootstrap_servers,
             group_id=group,
+            group_instance_id=instance,
             client_id=client_id,
             enable_auto_commit=False,
             auto_offset_reset="none",
@@ -73,8 +77,9 @@ class Consumer:
 
     async def start(self) -> None:
         """Connect, check the topics, join the group. Raises LogAwayError with the real cause, KafkaRefusedError."""
-        self._consumer.subscribe(self._topics, listener=self._listener)
         try:
+            self._check_topics(await self._partitions_by_topic())
+            self._consumer.subscribe(self._topics, listener=self._listener)
             await self._consumer.start()
         except REFUSED as error:
             raise KafkaRefusedError(f"Kafka refuses: {error!r}") from error
@@ -82,23 +87,34 @@ class Consumer:
             why, refused = await why_unreachable(self._settings)
             raise (KafkaRefusedError if refused else LogAwayError)(why) from error
 
-    def check_topics(self) -> None:
+    async def _partitions_by_topic(self) -> dict[str, int]:
+        """Asked before subscribing: a consumer waits without end, and without a word, for a topic that is missing."""
+        admin = AIOKafkaAdminClient(
+            bootstrap_servers=self._settings.kafka_bootstrap_servers, **arguments(self._settings)
+        )
+        try:
+            await admin.start()
+            return {found["topic"]: len(found["partitions"]) for found in await admin.describe_topics()}
+        finally:
+            await admin.close()
+
+    def _check_topics(self, there: Mapping[str, int]) -> None:
         """Refuse a missing topic and any other partition count than configured: keys would change their partition."""
         wanted = self._settings.kafka_partitions
         for topic in self._topics:
-            found = self._consumer.partitions_for_topic(topic)
+            found = there.get(topic)
             if not found:
                 raise KafkaRefusedError(
                     f"Kafka topic {topic} does not exist; make it with: hanse-gateway create-topic CITY.toml"
                 )
-            if len(found) != wanted:
+            if found != wanted:
                 raise KafkaRefusedError(
-                    f"Kafka topic {topic} has {len(found)} partitions, but HANSE_KAFKA_PARTITIONS is {wanted}; set it "
-                    f"to {len(found)}, or follow the procedure for growing a topic"
+                    f"Kafka topic {topic} has {found} partitions, but HANSE_KAFKA_PARTITIONS is {wanted}; set it "
+                    f"to {found}, or follow the procedure for growing a topic"
                 )
 
     async def close(self) -> None:
-        """Leave the group."""
+        """Leave the group, if it was joined."""
         await self._consumer.stop()
 
     @property

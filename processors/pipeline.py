@@ -226,8 +226,9 @@ class Pipeline:
         self._resting = {p: until for p, until in self._resting.items() if p in owned and until > now}
         self._faults = {p: failures for p, failures in self._faults.items() if p in owned}
         wanted = sorted(owned - set(self._resting))
-        bounds = await self._log.bounds(wanted) if wanted else {}
+        # The log's end after the database's offsets: what another process commits meanwhile must not seem ahead of it.
         positions = await self._store.positions(wanted) if wanted else {}
+        bounds = await self._log.bounds(wanted) if wanted else {}
         self._observer.database(reachable=True)
         if epochs != (self._log.assignment_epoch, self._log.connection_epoch):
             return  # rebalanced meanwhile: what was read belongs to another assignment

@@ -202,7 +202,7 @@ class _Start:
         """Start one of the pipeline's processes and wait until it says it is ready."""
         address = f"127.0.0.1:{free_port()}"
         files = [str(CITIES / f"{city}.toml") for city in cities]
-        process = self._process(name, module, "run", *files, HANSE_HTTP_ADDRESS=address)
+        process = self._process(name, module, "run", *files, HANSE_HTTP_ADDRESS=address, HANSE_PROCESSOR_INSTANCE=name)
         process.spawn()
         process.wait_until(lambda: _answers(f"http://{address}/readyz"), seconds=READY_SECONDS)
         self._endpoints.metrics[name] = address

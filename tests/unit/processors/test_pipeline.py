@@ -141,6 +141,44 @@ def test_a_fence_makes_the_pipeline_read_its_position_again(
     assert any(isinstance(error, Fenced) for error in one.noted.failures + two.noted.failures)
 
 
+def test_a_rival_that_commits_while_positions_are_read_is_not_taken_for_a_replaced_log(
+    loop: VirtualLoop, topics: SimulatedTopics, tables: SimulatedTables
+) -> None:
+    publish(topics, 10)
+    rival = Processor(topics, tables)
+    run(loop, drained(topics, tables))
+    late = Processor(topics, tables)
+    positions, bounds = late.store.positions, late.log.bounds
+
+    async def meanwhile() -> None:
+        publish(topics, 10, begin=topics.end(ONE))
+        await drained(topics, tables)
+
+    async def read_positions(partitions: Any) -> Any:
+        await meanwhile()
+        found = await positions(partitions)
+        await meanwhile()
+        return found
+
+    async def read_bounds(partitions: Any) -> Any:
+        found = await bounds(partitions)
+        await meanwhile()
+        return found
+
+    late.store.positions, late.log.bounds = read_positions, read_bounds  # type: ignore[method-assign]
+    late.log.rebalance(PARTITIONS)
+
+    async def scene() -> None:
+        await asyncio.sleep(60)
+        late.store.positions, late.log.bounds = positions, bounds  # type: ignore[method-assign]
+        await drained(topics, tables)
+        await rival.stop()
+        await late.stop()
+
+    run(loop, scene())
+    assert tables.ledger[ONE]["messages"] == topics.end(ONE)
+
+
 def test_a_replaced_log_stops_the_process_after_what_was_read_before(
     loop: VirtualLoop, topics: SimulatedTopics, tables: SimulatedTables
 ) -> None:
