@@ -25,7 +25,7 @@ from processors.cursor import LogError
 from processors.dialects import DIALECTS
 from processors.metrics import Metrics
 from processors.pipeline import LogAwayError, Pipeline, backoff
-from processors.routes import unknown_dialects
+from processors.routes import faults as route_faults
 from processors.settings import Settings
 from processors.standard.vocabulary import VOCABULARY
 from service.http import AddressTakenError, Endpoints
@@ -83,12 +83,12 @@ def _refuse(*lines: str) -> None:
 
 
 def read_cities(paths: Sequence[Path]) -> list[City]:
-    """Load and check the city files; each city once, dialects known. Raises CityFileError, StartError."""
+    """Load and check the city files; each city once, routes usable. Raises CityFileError, StartError."""
     cities: dict[str, City] = {}
     for path in paths:
         city = load(path)
-        if unknown := unknown_dialects(city, DIALECTS):
-            raise StartError("\n".join(f"{path}: {fault}" for fault in unknown))
+        if wrong := route_faults(city, DIALECTS):
+            raise StartError("\n".join(f"{path}: {fault}" for fault in wrong))
         if city.key in cities:
             raise StartError(f"{path}: city.key = {city.key!r}: another file has it already; every city has one file")
         cities[city.key] = city

@@ -7,24 +7,39 @@ conversion, range, window and flags are computed by column. A message that a bug
 
 import traceback
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ingest import wire
 from ingest.city import City
+from processors.assembling import letter, ordered
 from processors.cursor import Cursor, Record, digest
-from processors.dialects import DIALECTS, Decode
+from processors.dialects import DIALECTS, Decode, Dialect
+from processors.dialects.memory import Stateful
 from processors.mapping import Mapping as Slots
 from processors.mapping import Refused
 from processors.routes import IGNORE, Routes
 from processors.standard import times
 from processors.standard.observation import Decoded, Ignored, Leaf, Message, QualityTest, Reading, Reason, Rejection
-from storage.rows import Batch, Columns, DeadLetter, RawMessage, Span, StreamTable, TopicPartition
+from processors.state import NOTHING, Memory, unreadable
+from storage.rows import (
+    Batch,
+    Columns,
+    DeadLetter,
+    RawMessage,
+    SourceState,
+    Span,
+    StreamTable,
+    TopicPartition,
+    stored_name,
+)
 
 SOURCES_REMEMBERED = 200_000
 MICROSECONDS = 1_000_000
+NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
 GATEWAY_TIME = int(QualityTest.GATEWAY_TIME)
 TESTS_SHIFT = 4  # quality flags fit in four bits; both travel as one number until the batch is taken
 
@@ -36,6 +51,9 @@ class Source(NamedTuple):
     dialect: str
     decode: Decode | None
     zone: str
+    options: Mapping[str, Any]
+    stateful: Stateful | None = None
+    name: str | None = None  # of what a stateful dialect remembers; None: nothing is
 
 
 class _Seen(NamedTuple):
@@ -52,7 +70,7 @@ class _City:
 
     __slots__ = ("ahead_us", "key", "max_age_us", "max_readings", "routes", "sources", "zone")
 
-    def __init__(self, city: City, dialects: Collection[str]) -> None:
+    def __init__(self, city: City, dialects: Mapping[str, Dialect]) -> None:
         self.key = city.key
         self.routes = Routes(city, dialects)
         self.zone = city.city.timezone
@@ -78,10 +96,11 @@ def _messages_at(first: int, records: list[Record]) -> Callable[[int], RawMessag
 class Intake:
     """The batch under construction. `readings` and `bytes` bound it; `take` closes it and starts the next."""
 
-    def __init__(self, cities: Sequence[City], *, dialects: Mapping[str, Decode] = DIALECTS) -> None:
+    def __init__(self, cities: Sequence[City], *, dialects: Mapping[str, Dialect] = DIALECTS) -> None:
         self._cities = {wire.kafka_topic(city.key): _City(city, dialects) for city in cities}
         self._dialects = dialects
         self._seen: dict[Sequence[tuple[str, bytes]], _Seen] = {}
+        self._memory = Memory()
         self.slots = Slots(StreamTable())
         self.clear()
 
@@ -104,6 +123,18 @@ class Intake:
         self._row_span: list[int] = []
         self._row_offset: list[int] = []
         self._row_received: list[int] = []
+
+    def drop(self) -> None:
+        """Drop what is decoded, and with it what dialects remember: both are ahead of the database."""
+        self.clear()
+        self._memory.drop()
+
+    def remember(self, partition: TopicPartition, states: Sequence[SourceState]) -> str | None:
+        """Take over the state that belongs to a partition's position; or say why this code can't read it."""
+        fault = unreadable(states, self._dialects)
+        if fault is None:
+            self._memory.load(partition, states)
+        return fault
 
     def forget(self) -> None:
         """Drop the remembered slots too; only with nothing decoded or in flight."""
@@ -175,16 +206,24 @@ class Intake:
         topic = told.topic if isinstance(told, wire.Envelope) else ""
         route = city.routes.match(topic)
         if route is None:
-            source = Source(topic, "", None, city.zone)
+            source = Source(topic, "", None, city.zone, NO_OPTIONS)
         else:
-            decode = None if route.dialect == IGNORE else self._dialects[route.dialect]
-            source = Source(topic, route.dialect, decode, route.timezone or city.zone)
+            zone = route.timezone or city.zone
+            dialect = None if route.dialect == IGNORE else self._dialects[route.dialect]
+            if isinstance(dialect, Stateful):
+                named = dialect.source(topic)
+                known = None if named is None else stored_name(named)
+                source = Source(topic, route.dialect, None, zone, route.options, dialect, known)
+            else:
+                source = Source(topic, route.dialect, dialect, zone, route.options)
         if len(city.sources) >= SOURCES_REMEMBERED:
             city.sources.clear()
         city.sources[name] = source
         return source
 
-    def _decode(self, city: _City, record: Record, value: bytes, received: int) -> tuple[str, Decoded]:
+    def _decode(
+        self, span: Span, number: int, city: _City, record: Record, value: bytes, received: int
+    ) -> tuple[str, Decoded]:
         """Dialect and verdict of one record."""
         seen = self._seen.get(record.headers) or self._headers(record)
         if seen.foreign is not None:
@@ -194,17 +233,43 @@ class Intake:
         name = record.key if seen.topic is None else seen.topic
         source = city.sources.get(name) or self._source(city, record, name)
         if source.decode is not None:
-            message = Message(source.topic, value, received, seen.retain, source.zone, city.max_readings)
+            message = Message(
+                source.topic, value, received, seen.retain, source.zone, city.max_readings, source.options
+            )
             return source.dialect, source.decode(message)
+        if source.stateful is not None:
+            message = Message(
+                source.topic, value, received, seen.retain, source.zone, city.max_readings, source.options
+            )
+            return source.dialect, self._step(span.partition, number, city, source, source.stateful, message)
         if source.dialect:
             return source.dialect, Ignored(IGNORE)
         return "", Rejection(Reason.NO_ROUTE, f"no route takes {source.topic!r:.200}")
+
+    def _step(
+        self,
+        partition: TopicPartition,
+        number: int,
+        city: _City,
+        source: Source,
+        stateful: Stateful,
+        message: Message,
+    ) -> Decoded:
+        """Decode by what is remembered of the source, and remember what changed."""
+        if source.name is None:
+            return stateful.decode(message, NOTHING).decoded
+        step = stateful.decode(message, self._memory.of(partition, source.dialect, source.name))
+        if step.changed:
+            beyond = self._memory.change(number, partition, source.dialect, source.name, stateful.format, step.changed)
+            if beyond:
+                self.ignored[city.key, "state_not_kept"] += beyond
+        return step.decoded
 
     def _message(self, span: Span, number: int, city: _City, record: Record) -> None:
         value = record.value or b""
         self.bytes += len(value)
         received = record.timestamp * 1000
-        dialect, decoded = self._decode(city, record, value, received)
+        dialect, decoded = self._decode(span, number, city, record, value, received)
         if isinstance(decoded, Rejection):
             self._refuse_message(span, number, record.offset, decoded)
         elif isinstance(decoded, Ignored):
@@ -242,7 +307,7 @@ class Intake:
                     else:
                         self._refuse_reading(number, offset, place, leaf, found)
                 elif isinstance(leaf, Rejection):
-                    self._dead.append(_letter(number, offset, place, leaf))
+                    self._dead.append(letter(number, offset, place, leaf))
                 else:
                     ignored += 1
                     self.ignored[city.key, leaf.why] += 1
@@ -264,7 +329,7 @@ class Intake:
 
     def _refuse_message(self, span: Span, number: int, offset: int, rejection: Rejection) -> None:
         span.dead_messages += 1
-        self._dead.append(_letter(number, offset, None, rejection))
+        self._dead.append(letter(number, offset, None, rejection))
 
     def _refuse_reading(self, number: int, offset: int, place: int, leaf: Reading, why: Refused) -> None:
         value = None if leaf.value is None else repr(leaf.value)
@@ -311,7 +376,8 @@ class Intake:
             columns = tuple(column[good] for column in columns)  # type: ignore[assignment]  # nine of them still
         for one, records in zip(spans, self._kept.values(), strict=True):
             one.last_hash = digest(records[-1])
-        batch = _ordered(Batch(spans, Columns(*columns), self.slots.streams, self._dead))
+        state = self._memory.take()
+        batch = ordered(Batch(spans, Columns(*columns), self.slots.streams, self._dead, state))
         self.clear()
         return batch
 
@@ -338,47 +404,3 @@ class Intake:
                 self._time[row],
             )
         )
-
-
-def _letter(number: int, offset: int, place: int | None, rejection: Rejection) -> DeadLetter:
-    return DeadLetter(
-        number,
-        offset,
-        place,
-        rejection.reason,
-        rejection.detail,
-        rejection.device,
-        rejection.channel,
-        rejection.key,
-        rejection.value,
-        rejection.unit,
-        rejection.time,
-    )
-
-
-def _ordered(batch: Batch) -> Batch:
-    """Sort the spans by partition, and the rows by span; within a span they are in order already."""
-    order = sorted(range(len(batch.spans)), key=lambda n: batch.spans[n].partition)
-    if order == list(range(len(order))) and (np.diff(batch.columns.span) >= 0).all():
-        return batch
-    rank = np.empty(len(order), np.int16)
-    rank[order] = np.arange(len(order), dtype=np.int16)
-    batch.columns.span = rank[batch.columns.span]
-    rows = np.argsort(batch.columns.span, kind="stable")
-    for name in Columns.__dataclass_fields__:
-        setattr(batch.columns, name, getattr(batch.columns, name)[rows])
-    batch.spans = [batch.spans[n] for n in order]
-    batch.dead = [letter._replace(span=int(rank[letter.span])) for letter in batch.dead]
-    return batch
-
-
-def split(batch: Batch) -> list[Batch]:
-    """One batch a span, for partitions that must stand or fall alone."""
-    parts = []
-    for number, span in enumerate(batch.spans):
-        mine = batch.columns.span == number
-        columns = Columns(*(getattr(batch.columns, name)[mine] for name in Columns.__dataclass_fields__))
-        columns.span = np.zeros_like(columns.span)
-        dead = [letter._replace(span=0) for letter in batch.dead if letter.span == number]
-        parts.append(Batch([span], columns, batch.streams, dead))
-    return parts

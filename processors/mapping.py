@@ -22,7 +22,7 @@ Floats = npt.NDArray[np.float64]
 _GROWTH = 4096
 DEGREES = 360.0
 
-SlotKey = tuple[str, str, str, str, str, str | None, str | None]
+SlotKey = tuple[str, str, str, str, str, str | None, str | None, str]
 
 
 class Refused(NamedTuple):
@@ -59,7 +59,7 @@ class Mapping:
 
     def slot(self, city: str, dialect: str, reading: Reading) -> int | Refused:
         """Number of a reading's slot, found or remembered. A refusal is not remembered: random keys would pile up."""
-        key = (city, dialect, reading[0], reading[1], reading[2], reading[4], reading[6])
+        key = (city, dialect, reading[0], reading[1], reading[2], reading[4], reading[6], reading[9])
         known = self._slots.get(key)
         if known is not None:
             return known

@@ -5,6 +5,7 @@ from collections import Counter as Tally
 from collections.abc import Collection, Iterator, Mapping
 
 import numpy as np
+import structlog
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge
 from prometheus_client.core import HistogramMetricFamily
 from prometheus_client.registry import Collector
@@ -13,6 +14,8 @@ from ingest.wire import city_of
 from processors.pipeline import LogAwayError
 from storage.errors import Fenced
 from storage.rows import Batch, Outcome, TopicPartition
+
+log = structlog.get_logger()
 
 MICROSECONDS = 1_000_000
 LATENCY_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 3600.0, 86400.0)
@@ -44,6 +47,8 @@ KAFKA_UP = Gauge("hanse_processor_kafka_up", "Whether Kafka answered lately")
 PARTITIONS = Gauge("hanse_processor_partitions", "Partitions owned and positioned")
 # 1 while a city waits for its dead letters to be purged or replayed.
 PAUSED = Gauge("hanse_processor_city_paused", "Whether a city is paused by its dead-letter budget", ["city"])
+# Above 0: dialect state in the database is newer than this code; those partitions wait for the upgrade.
+HALTED = Gauge("hanse_processor_partitions_halted", "Partitions whose dialect state only newer code can read")
 # Seconds since the newest committed record of a city was received; a silent city grows.
 NEWEST = Gauge(
     "hanse_processor_newest_receive_timestamp_seconds", "Receive time of the newest committed record", ["city"]
@@ -87,6 +92,7 @@ class Metrics:
         self.kafka_reachable = True
         self.database_reachable = False
         self.partitions_positioned = False
+        self.partitions_halted: dict[TopicPartition, str] = {}
         self.committed_offsets: dict[TopicPartition, tuple[int, float]] = {}
         BUILD.labels("processor", version).set(1)
         for city in self._cities:
@@ -162,6 +168,13 @@ class Metrics:
         for city in self._cities:
             PAUSED.labels(city).set(city in cities)
 
+    def halted(self, partitions: Mapping[TopicPartition, str]) -> None:
+        """Note which partitions wait for newer code, and say so."""
+        HALTED.set(len(partitions))
+        self.partitions_halted = dict(partitions)
+        for partition, why in partitions.items():
+            log.error("partition stands still", topic=partition.topic, partition=partition.partition, why=why)
+
     def lag(self, ends: Mapping[TopicPartition, int]) -> None:
         """Set the lag of the owned partitions from their end offsets; Kafka has answered."""
         self.kafka(reachable=True)
@@ -190,4 +203,5 @@ class Metrics:
             why.append("Kafka is away")
         if not self.partitions_positioned:
             why.append("no partitions assigned yet")
+        why += [f"{p.topic}/{p.partition}: {fault}" for p, fault in self.partitions_halted.items()]
         return why

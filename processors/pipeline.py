@@ -19,7 +19,8 @@ import structlog
 
 from ingest.city import City
 from ingest.wire import city_of
-from processors.batching import Intake, split
+from processors.assembling import split
+from processors.batching import Intake
 from processors.cursor import Bounds, Cursor, LogError, Record, Seek
 from storage.errors import Fenced, Unavailable
 from storage.rows import Batch, Outcome, Position, TopicPartition
@@ -79,7 +80,7 @@ class Store(Protocol):
     """What the pipeline asks of the database. Every method raises Unavailable when it is away, Refused for good."""
 
     async def positions(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, Position]:
-        """Where each partition stands; a partition without a row is absent."""
+        """Where each partition stands, and the state of dialects there; a partition without a row is absent."""
 
     async def commit(self, batch: Batch) -> Outcome:
         """Write everything or nothing. Raises Fenced where another writer was there first."""
@@ -114,6 +115,9 @@ class Observer(Protocol):
 
     def paused(self, cities: Collection[str]) -> None:
         """Note which cities rest because of their dead letters."""
+
+    def halted(self, partitions: Mapping[TopicPartition, str]) -> None:
+        """Note which partitions stand still until this code is upgraded, and why."""
 
 
 class Bound(Protocol):
@@ -159,6 +163,8 @@ class Pipeline:
         self._alone = False
         self._faults: dict[TopicPartition, int] = {}  # failures in a row of partitions that were committed alone
         self._resting: dict[TopicPartition, float] = {}  # those of them that are left alone, and until when
+        self._halted: dict[TopicPartition, str] = {}  # partitions with a state that only newer code reads, and why
+        self._distrusted = False  # the database did not keep all of what dialects remember in memory
         self._full: set[str] = set()  # cities beyond their dead-letter budget
         self._reported: dict[TopicPartition, int] = {}
         self._housekept = 0.0
@@ -212,7 +218,7 @@ class Pipeline:
         self._poll_outdated = self._poll is not None
         self._cursors.clear()
         self._pending.clear()
-        self._intake.clear()
+        self._intake.drop()
 
     async def _position(self, now: float) -> None:
         """Read where every owned partition stands, and seek there."""
@@ -232,12 +238,19 @@ class Pipeline:
         self._observer.database(reachable=True)
         if epochs != (self._log.assignment_epoch, self._log.connection_epoch):
             return  # rebalanced meanwhile: what was read belongs to another assignment
+        self._halted.clear()
         for partition in wanted:
-            cursor = Cursor(partition, positions.get(partition), bounds[partition], accept_loss=self._accept_loss)
+            position = positions.get(partition)
+            fault = None if position is None else self._intake.remember(partition, position.state)
+            if fault is not None:
+                self._halted[partition] = fault
+                continue
+            cursor = Cursor(partition, position, bounds[partition], accept_loss=self._accept_loss)
             self._cursors[partition] = cursor
             self._log.seek(partition, cursor.wanted)
         self._log.resume(wanted)
-        self._log.pause([p for p in owned if p in self._resting or city_of(p.topic) in self._full])
+        self._log.pause([p for p in owned if p not in self._cursors or city_of(p.topic) in self._full])
+        self._observer.halted(self._halted)
         self._epochs = epochs
         if epochs[0]:
             at = {
@@ -335,6 +348,7 @@ class Pipeline:
             )
             self._log.pause([p for p in self._cursors if city_of(p.topic) in over])
             self._observer.paused(self._full)
+        self._distrusted = self._distrusted or outcome.state_refused > 0
         self._observer.committed(batch, outcome, ignored)
 
     async def _settle(self) -> None:
@@ -352,6 +366,9 @@ class Pipeline:
             if failure is None:
                 self._shrink = max(1, self._shrink // 2)
                 self._alone = self._alone and bool(self._faults)
+                if self._distrusted:
+                    self._distrusted = False
+                    self._drop()
             else:
                 self._lost(failure)
 

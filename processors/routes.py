@@ -5,9 +5,11 @@ topics to expect; the dialects themselves are called elsewhere.
 """
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 from ingest.city import City, CityFileError, Route
+from processors.dialects import Dialect
+from processors.dialects.memory import Stateful
 
 IGNORE = "ignore"
 
@@ -20,6 +22,22 @@ def unknown_dialects(city: City, dialects: Collection[str]) -> list[str]:
         for place, route in enumerate(city.route, start=1)
         if route.dialect != IGNORE and route.dialect not in dialects
     ]
+
+
+def unordered_sources(city: City, dialects: Mapping[str, Dialect]) -> list[str]:
+    """One line per route whose dialect remembers its sources, but which does not say what keeps a source's order."""
+    return [
+        f"route[{place}].key_levels is not set: dialect {route.dialect} remembers what came before, so all messages of "
+        f"a source must be in one partition; name the levels of {route.filter!r} that name a source, counted from 0, "
+        "as in key_levels = [1, 3]"
+        for place, route in enumerate(city.route, start=1)
+        if isinstance(dialects.get(route.dialect), Stateful) and not route.key_levels
+    ]
+
+
+def faults(city: City, dialects: Mapping[str, Dialect]) -> list[str]:
+    """Everything that is wrong with a city's routes, one line each."""
+    return [*unknown_dialects(city, dialects), *unordered_sources(city, dialects)]
 
 
 def pattern(topic_filter: str) -> re.Pattern[str]:
@@ -42,12 +60,11 @@ def _level(level: str) -> str:
 
 
 class Routes:
-    """A city's routes, compiled once. Raises CityFileError if a route names a dialect that does not exist."""
+    """A city's routes, compiled once. Raises CityFileError for a route that can't be used."""
 
-    def __init__(self, city: City, dialects: Collection[str]) -> None:
-        faults = unknown_dialects(city, dialects)
-        if faults:
-            raise CityFileError("\n".join(f"city {city.key}: {fault}" for fault in faults))
+    def __init__(self, city: City, dialects: Mapping[str, Dialect]) -> None:
+        if wrong := faults(city, dialects):
+            raise CityFileError("\n".join(f"city {city.key}: {fault}" for fault in wrong))
         self._routes = [(pattern(route.filter).fullmatch, route) for route in city.route]
 
     def match(self, topic: str) -> Route | None:

@@ -10,10 +10,10 @@ COMMIT_SECONDS = Histogram(
 )
 
 # Tells which part of the transaction got slower: begin waits for locks, datastreams for new devices, rows for the
-# hypertable, finish for dead letters and the log.
+# hypertable, state for what dialects remember, finish for dead letters and the log.
 PHASE_SECONDS = Counter(
     "hanse_storage_phase_seconds_total",
-    "Time in the parts of a transaction (begin, datastreams, rows, finish); the part that rises is the one that waits",
+    "Time in the parts of a transaction (begin, datastreams, rows, state, finish); what rises is what waits",
     ["phase"],
 )
 

@@ -6,17 +6,27 @@ The statements run in the caller's transaction.
 """
 
 from collections.abc import Collection, Mapping, Sequence
+from itertools import groupby
 from typing import Any, NamedTuple
 
 import psycopg
 
 from storage.errors import Fenced
-from storage.rows import Position, Span, SpanOutcome, TopicPartition
+from storage.rows import Position, SourceState, Span, SpanOutcome, TopicPartition
 
+# One statement, one snapshot: the state is the one that belongs to the offset (rule 21). A source's parts come as the
+# text of one JSON object, unread until a message of the source asks for them.
 POSITIONS = """
-select topic, partition, first_offset, next_offset, last_timestamp, last_hash
-  from store.consumer_offset
+select o.topic, o.partition, o.first_offset, o.next_offset, o.last_timestamp, o.last_hash,
+       s.dialect, s.source, s.format, s.parts
+  from store.consumer_offset o
   join unnest(%s::text[], %s::int4[]) as asked (topic, partition) using (topic, partition)
+  left join lateral (
+    select dialect, source, max(format) as format,
+           '{' || string_agg('"' || part || '":' || state::text, ',') || '}' as parts
+      from store.dialect_state s where s.topic = o.topic and s.partition = o.partition
+     group by dialect, source) s on true
+ order by o.topic, o.partition
 """
 
 LIMITS = """
@@ -81,11 +91,16 @@ class Limits(NamedTuple):
 
 
 async def positions(conn: Connection, partitions: Collection[TopicPartition]) -> dict[TopicPartition, Position]:
-    """Position of each partition that has one."""
+    """Position of each partition that has one, with the state of dialects at it."""
     asked = sorted(partitions)
     cursor = conn.cursor(binary=True)
     await cursor.execute(POSITIONS, ([p.topic for p in asked], [p.partition for p in asked]))
-    return {TopicPartition(row[0], row[1]): Position(*row[2:]) for row in await cursor.fetchall()}
+    found: dict[TopicPartition, Position] = {}
+    for (topic, partition, *position), rows in groupby(await cursor.fetchall(), key=lambda row: row[:6]):
+        found[TopicPartition(topic, partition)] = Position(*position)._replace(
+            state=tuple(SourceState(*row[6:]) for row in rows if row[6] is not None)
+        )
+    return found
 
 
 async def begin(conn: Connection, spans: Sequence[Span], city_ids: Mapping[str, int]) -> Limits:

@@ -5,6 +5,7 @@ objects;
 a row names its datastream by a process-local number of the `StreamTable`, and the writer turns those into ids.
 """
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
@@ -18,6 +19,9 @@ DATASTREAM_QUOTA = "datastream_quota"
 BEFORE_RETENTION = "before_retention"
 REJECTED_BY_DATABASE = "rejected_by_database"
 
+# An index entry holds 2,704 bytes, and source and part share one with the topic.
+STATE_NAME_BYTES = 1_000
+
 
 class TopicPartition(NamedTuple):
     """A Kafka topic and partition; sorts in the order in which rows are locked."""
@@ -26,18 +30,41 @@ class TopicPartition(NamedTuple):
     partition: int
 
 
+class SourceState(NamedTuple):
+    """What a dialect remembers of one source: a JSON object of its parts, and the newest format among them."""
+
+    dialect: str
+    source: str
+    format: int
+    parts: str
+
+
+class StateChange(NamedTuple):
+    """One part as the batch leaves it: its JSON in ASCII, or None where it is forgotten.
+
+    `span` is the number of its partition's span in the batch; `source` and `part` come from `stored_name`.
+    """
+
+    span: int
+    dialect: str
+    source: str
+    part: str
+    format: int
+    state: str | None
+
+
 class Position(NamedTuple):
     """Where a partition stands in the database. `next_offset` is the first record not yet accounted.
 
-    `last_timestamp` (ms) and `last_hash` are those of the record at next_offset - 1 (None before the first):
-    another record
-    there means that the log was replaced.
+    `last_timestamp` (ms) and `last_hash` are those of the record at next_offset - 1 (None before the first): another
+    record there means that the log was replaced. `state` is what dialects remembered at that offset.
     """
 
     first_offset: int
     next_offset: int
     last_timestamp: int | None
     last_hash: bytes | None
+    state: Sequence[SourceState] = ()
 
 
 class Stream(NamedTuple):
@@ -185,6 +212,7 @@ class Batch:
     columns: Columns
     streams: StreamTable
     dead: list[DeadLetter] = field(default_factory=list)
+    state: list[StateChange] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -199,11 +227,13 @@ class SpanOutcome:
 class Outcome(NamedTuple):
     """What a commit did. `spans` runs parallel to the batch's.
 
-    `open_bytes`: by city, where this batch left dead letters, the bytes of all its open ones.
+    `open_bytes`: by city, where this batch left dead letters, the bytes of all its open ones. `state_refused`: how many
+    changes of state the database did not take; what is remembered in memory is then worth nothing.
     """
 
     spans: Sequence[SpanOutcome]
     open_bytes: dict[str, int]
+    state_refused: int = 0
 
 
 def clean(text: str, limit: int) -> str:
@@ -215,6 +245,18 @@ def clean(text: str, limit: int) -> str:
         return text if len(text) <= limit else text[: limit - 1] + "…"
     safe = text.encode("utf-8", "backslashreplace").decode("utf-8").replace("\0", "\\u0000")
     return safe if len(safe) <= limit else safe[: limit - 1] + "…"
+
+
+def stored_name(name: str) -> str | None:
+    """A source or part as it is stored: the inside of a JSON string, so NUL and lone surrogates are escaped.
+
+    Unlike `clean` it never makes one name of two; None where the name is too long for the table's key.
+    """
+    if name.isascii() and name.isprintable() and '"' not in name and "\\" not in name:
+        safe = name
+    else:
+        safe = json.dumps(name, ensure_ascii=False)[1:-1].encode("utf-8", "backslashreplace").decode("utf-8")
+    return safe if len(safe.encode()) <= STATE_NAME_BYTES else None
 
 
 def columns(rows: Sequence[tuple[Any, ...]]) -> Columns:

@@ -1,10 +1,9 @@
 """The writer: one transaction a batch, on one connection. Rows, dead letters, ledger and offsets commit together.
 
-The order: limits, compare-and-set, datastreams, rows, dead letters, log of late hours, ledger, commit; all that needs
-no
-answer travels in one round trip. A failed transaction leaves nothing behind, neither in the database nor in memory.
-Retrying is the caller's, who also reads the positions again: after a lost connection nobody knows whether the commit
-was.
+The order: limits, compare-and-set, datastreams, rows, state of dialects, dead letters, log of late hours, ledger,
+commit; all that needs no answer travels in one round trip. A failed transaction leaves nothing behind, neither in the
+database nor in memory. Retrying is the caller's, who also reads the positions again: after a lost connection nobody
+knows whether the commit was.
 """
 
 import asyncio
@@ -18,7 +17,7 @@ import numpy.typing as npt
 import psycopg
 import structlog
 
-from storage import connection, deadletters, offsets
+from storage import connection, deadletters, offsets, states
 from storage.copying import INCOMING, Table
 from storage.datastreams import Datastreams, register_cities, register_properties, write_changes
 from storage.deadletters import refusals
@@ -141,6 +140,8 @@ class Writer:
         with _phase("rows"):
             found = screen(batch.columns, resolved.ids, resolved.refused, limits.retained_from)
             await self._table.write(conn, batch.columns, resolved.ids, datastreams.newest, found)
+        with _phase("state"):
+            state_refused = await states.write(conn, batch.spans, batch.state)
         with _phase("finish"):
             due = time.monotonic() >= self._provenance_due
             changes = datastreams.changes(batch) if batch.streams.changed and due else {}
@@ -161,7 +162,8 @@ class Writer:
         if changes:
             self._provenance_due = time.monotonic() + PROVENANCE_SECONDS
             _settle(batch, changes)
-        return Outcome(outcomes, {} if weighed is None else self._by_city(await weighed.fetchall()))
+        open_bytes = {} if weighed is None else self._by_city(await weighed.fetchall())
+        return Outcome(outcomes, open_bytes, state_refused)
 
     def _by_city(self, weights: list[tuple[int, int]]) -> dict[str, int]:
         keys = {city_id: key for key, city_id in self._city_ids.items()}

@@ -8,11 +8,13 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from processors.dialects import hanse, ttn
+from processors.dialects.memory import Stateful
 from processors.standard.observation import Decoded, Message
 
 Decode = Callable[[Message], Decoded]
+Dialect = Decode | Stateful
 
-DIALECTS: Mapping[str, Decode] = MappingProxyType(
+DIALECTS: Mapping[str, Dialect] = MappingProxyType(
     {
         "hanse": hanse.decode,
         "ttn": ttn.decode,

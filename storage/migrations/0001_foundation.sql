@@ -129,11 +129,13 @@ create table store.dialect_state (
   source      text not null,
   part        text not null,
   format      int2 not null,
-  state       jsonb not null,
+  state       json not null,
   updated_at  timestamptz not null default now(),
   primary key (topic, partition, dialect, source, part)
 );
 comment on table store.dialect_state is 'what a stateful dialect remembers of a source, part by part; written in the batch''s transaction';
+comment on column store.dialect_state.part is 'with source: the inside of a JSON string';
+comment on column store.dialect_state.state is 'json, not jsonb: a restart must decode as before, so numbers come back as they were written, and \u0000 is no error';
 
 -- Dead letters -------------------------------------------------------------------------------------------------------
 

@@ -7,8 +7,9 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 from storage.errors import Fenced, Unavailable
-from storage.rows import CONFLICTING_VALUE, Batch, Outcome, Position, SpanOutcome, TopicPartition
+from storage.rows import CONFLICTING_VALUE, Batch, Outcome, Position, SourceState, SpanOutcome, TopicPartition
 
+Source = tuple[TopicPartition, str, str]  # partition, dialect, source
 Key = tuple[str, str, str, str, int]  # city, device, channel, property, phenomenon time
 
 
@@ -21,6 +22,19 @@ class SimulatedTables:
     dead: list[tuple[TopicPartition, int, int | None, str]] = field(default_factory=list)
     payloads: dict[tuple[TopicPartition, int], bytes] = field(default_factory=dict)
     ledger: dict[TopicPartition, Counter[str]] = field(default_factory=dict)
+    state: dict[Source, dict[str, tuple[int, str]]] = field(default_factory=dict)  # part: format, JSON
+
+    def state_of(self, partition: TopicPartition) -> tuple[SourceState, ...]:
+        return tuple(
+            SourceState(
+                dialect,
+                source,
+                max(form for form, _ in parts.values()),
+                "{" + ",".join(f'"{part}":{text}' for part, (_, text) in parts.items()) + "}",
+            )
+            for (where, dialect, source), parts in self.state.items()
+            if where == partition
+        )
 
     def unaccounted(self) -> int:
         wrong = 0
@@ -52,7 +66,11 @@ class SimulatedStore:
     async def positions(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, Position]:
         await asyncio.sleep(0)
         self._reach("positions")
-        return {p: self.tables.positions[p] for p in partitions if p in self.tables.positions}
+        return {
+            p: self.tables.positions[p]._replace(state=self.tables.state_of(p))
+            for p in partitions
+            if p in self.tables.positions
+        }
 
     async def commit(self, batch: Batch) -> Outcome:
         self._reach("begin")
@@ -89,6 +107,15 @@ class SimulatedStore:
                 self._letter(batch, int(c.span[row]), int(c.offset[row]), int(c.reading[row]), CONFLICTING_VALUE)
         for letter in batch.dead:
             self._letter(batch, letter.span, letter.offset, letter.reading, letter.reason)
+        for change in batch.state:
+            source = (batch.spans[change.span].partition, change.dialect, change.source)
+            parts = self.tables.state.setdefault(source, {})
+            if change.state is None:
+                parts.pop(change.part, None)
+            else:
+                parts[change.part] = (change.format, change.state)
+            if not parts:
+                del self.tables.state[source]
         for span, what in zip(batch.spans, outcomes, strict=True):
             old = self.tables.positions.get(span.partition)
             first = span.first_offset if old is None else old.first_offset

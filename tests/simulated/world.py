@@ -7,11 +7,15 @@ from typing import Any
 
 from ingest.city import City
 from processors.batching import Intake
+from processors.dialects import Dialect, hanse
 from processors.pipeline import Pipeline
 from storage.rows import Batch, Outcome, TopicPartition
 from tests.simulated.log import SimulatedLog, SimulatedTopics
+from tests.simulated.notes import NOTES
 from tests.simulated.store import SimulatedStore, SimulatedTables
 
+# The real dialect, and a toy one that remembers.
+DIALECTS: Mapping[str, Dialect] = {"hanse": hanse.decode, "notes": NOTES}
 RECEIVED_MS = 1_790_000_000_000
 PARTITIONS = [TopicPartition("hanse.raw.wismar", n) for n in range(2)]
 
@@ -20,7 +24,11 @@ def city(**limits: Any) -> City:
     return City.model_validate(
         {
             "city": {"key": "wismar", "name": "Hansestadt Wismar", "ags": "13074087"},
-            "route": [{"filter": "hanse/wismar/+/+", "dialect": "hanse"}, {"filter": "quiet/#", "dialect": "ignore"}],
+            "route": [
+                {"filter": "hanse/wismar/+/+", "dialect": "hanse"},
+                {"filter": "notes/wismar/+/+", "dialect": "notes", "key_levels": [2]},
+                {"filter": "quiet/#", "dialect": "ignore"},
+            ],
             "limits": limits,
         }
     )
@@ -42,6 +50,7 @@ class Noted:
         self.failures: list[Exception] = []
         self.batches: list[tuple[Batch, Outcome]] = []
         self.paused_cities: set[str] = set()
+        self.halted_partitions: dict[TopicPartition, str] = {}
         self.reachable = False
 
     def committed(self, batch: Batch, outcome: Outcome, ignored: Mapping[tuple[str, str], int]) -> None:
@@ -62,6 +71,9 @@ class Noted:
     def paused(self, cities: Any) -> None:
         self.paused_cities = set(cities)
 
+    def halted(self, partitions: Mapping[TopicPartition, str]) -> None:
+        self.halted_partitions = dict(partitions)
+
 
 class Bound:
     batch_messages = 50
@@ -79,6 +91,7 @@ class Processor:
         *,
         partitions: Any = PARTITIONS,
         accept_loss: bool = False,
+        dialects: Mapping[str, Dialect] = DIALECTS,
     ) -> None:
         self.log = SimulatedLog(topics, partitions, poll_records=7)
         self.store = SimulatedStore(tables)
@@ -88,7 +101,7 @@ class Processor:
             self.log,
             self.store,
             cities,
-            intake=Intake(cities),
+            intake=Intake(cities, dialects=dialects),
             observer=self.noted,
             bound=Bound(),
             accept_loss=accept_loss,

@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 
 from ingest import wire
-from processors.batching import Intake, split
+from processors.assembling import split
+from processors.batching import Intake
 from processors.cursor import Bounds, Cursor, digest
 from processors.standard.observation import Decoded, Ignored, Leaf, Message, QualityTest, Reading, Reason, Rejection
 from storage.rows import Batch, TopicPartition
 from tests.simulated.log import SimulatedRecord
+from tests.simulated.notes import NOTES
 from tests.simulated.world import RECEIVED_MS, city
 
 FIRST = TopicPartition("hanse.raw.wismar", 0)
@@ -36,6 +38,9 @@ def told(message: Message) -> Decoded:
         else:
             leaves.append(Reading(**leaf))
     return leaves
+
+
+DIALECTS = {"hanse": told, "notes": NOTES}
 
 
 def reading(**changed: Any) -> dict[str, Any]:
@@ -63,7 +68,7 @@ def record(
 
 
 def batch(*records: SimulatedRecord, partition: TopicPartition = FIRST, intake: Intake | None = None) -> Batch:
-    intake = intake or Intake([city()], dialects={"hanse": told})
+    intake = intake or Intake([city()], dialects=DIALECTS)
     cursor = Cursor(partition, None, Bounds(records[0].offset, 10_000))
     taken, _ = cursor.admit(records)
     intake.add(cursor, taken)
@@ -139,7 +144,7 @@ def test_a_bug_on_one_message_is_a_dead_letter_with_its_traceback() -> None:
 
 
 def test_a_bug_in_the_mapping_leaves_nothing_of_its_message(monkeypatch: pytest.MonkeyPatch) -> None:
-    intake = Intake([city()], dialects={"hanse": told})
+    intake = Intake([city()], dialects=DIALECTS)
     find = intake.slots.slot
 
     def slot(city: str, dialect: str, leaf: Reading) -> Any:
@@ -196,7 +201,7 @@ def test_the_raw_bytes_of_a_message_can_be_had_by_offset() -> None:
 
 
 def test_spans_are_sorted_by_partition_and_rows_follow() -> None:
-    intake = Intake([city()], dialects={"hanse": told})
+    intake = Intake([city()], dialects=DIALECTS)
     late = Cursor(SECOND, None, Bounds(0, 9))
     early = Cursor(FIRST, None, Bounds(0, 9))
     for cursor, offset in ((late, 0), (early, 0), (late, 1)):
@@ -220,6 +225,6 @@ def test_a_span_remembers_the_record_it_ends_with() -> None:
 
 
 def test_an_intake_starts_empty_after_each_batch() -> None:
-    intake = Intake([city()], dialects={"hanse": told})
+    intake = Intake([city()], dialects=DIALECTS)
     batch(record(0, [reading()]), intake=intake)
     assert (intake.messages, intake.readings, intake.bytes, list(intake.partitions)) == (0, 0, 0, [])

@@ -1,9 +1,11 @@
 import pytest
 
 from ingest.city import City, CityFileError
-from processors.routes import Routes, pattern, unknown_dialects
+from processors.dialects import hanse, ttn
+from processors.routes import Routes, faults, pattern, unknown_dialects
+from tests.simulated.notes import NOTES
 
-DIALECTS = ("hanse", "ttn")
+DIALECTS = {"hanse": hanse.decode, "ttn": ttn.decode, "notes": NOTES}
 
 
 def city(*routes):
@@ -64,7 +66,7 @@ def test_a_topic_that_no_route_takes_has_none():
 def test_an_unknown_dialect_is_named_with_its_place_and_the_cure():
     wrong = city(("a/#", "hanse"), ("b/#", "hansa"))
     assert unknown_dialects(wrong, DIALECTS) == [
-        "route[2].dialect = 'hansa': no such dialect; one of hanse, ignore, ttn"
+        "route[2].dialect = 'hansa': no such dialect; one of hanse, ignore, notes, ttn"
     ]
     with pytest.raises(CityFileError, match="city rostock: route\\[2\\]"):
         Routes(wrong, DIALECTS)
@@ -72,3 +74,16 @@ def test_an_unknown_dialect_is_named_with_its_place_and_the_cure():
 
 def test_ignore_is_always_a_dialect():
     assert unknown_dialects(city(("a/#", "ignore")), DIALECTS) == []
+
+
+def test_a_dialect_that_remembers_needs_the_levels_that_keep_a_sources_order():
+    wrong = city(("notes/#", "notes"))
+    [fault] = faults(wrong, DIALECTS)
+    assert fault == (
+        "route[1].key_levels is not set: dialect notes remembers what came before, so all messages of a source must be "
+        "in one partition; name the levels of 'notes/#' that name a source, counted from 0, as in key_levels = [1, 3]"
+    )
+    with pytest.raises(CityFileError, match="city rostock: route\\[1\\]\\.key_levels"):
+        Routes(wrong, DIALECTS)
+    keyed = wrong.route[0].model_copy(update={"key_levels": (2,)})
+    assert faults(wrong.model_copy(update={"route": (keyed,)}), DIALECTS) == []
