@@ -1,0 +1,166 @@
+"""What dialects remember, through the real writer: a restart reads it back, and nothing in it can stop a partition."""
+
+import json
+import random
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import psycopg
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from ingest import wire
+from processors.batching import Intake
+from processors.cursor import Bounds, Cursor
+from storage.errors import Fenced
+from storage.migrate import migrate
+from storage.rows import Batch, CityLimits, Property, StateChange, StreamTable, TopicPartition, stored_name
+from storage.timescale import Writer
+from tests.integration.batches import KIEL, TEMPERATURE, R, batch
+from tests.simulated.log import SimulatedRecord
+from tests.simulated.world import DIALECTS, PARTITIONS, RECEIVED_MS, city
+
+ONE = PARTITIONS[0]
+KIEL_0 = TopicPartition("hanse.raw.kiel", 0)
+WISMAR = CityLimits("wismar", "Wismar", "13074087", 5_000, 1_000_000)
+Query = Callable[..., list[tuple[Any, ...]]]
+
+
+@pytest.fixture
+def migrated(database: str) -> str:
+    migrate(database)
+    return database
+
+
+@pytest.fixture
+async def writer(migrated: str) -> AsyncIterator[Writer]:
+    made = Writer(migrated)
+    await made.register([WISMAR, KIEL], [TEMPERATURE, Property("x", "1", "weather", "gauge", "mean", 0, 1)])
+    yield made
+    await made.close()
+
+
+@pytest.fixture
+def sql(migrated: str) -> Query:
+    def run(query: str, params: Any = None) -> list[tuple[Any, ...]]:
+        with psycopg.connect(migrated, autocommit=True) as conn:
+            cursor = conn.execute(query, params)
+            return cursor.fetchall() if cursor.description else []
+
+    return run
+
+
+class Process:
+    """One processor's life: positions from the database, an intake of its own, commits."""
+
+    def __init__(self, writer: Writer) -> None:
+        self.writer = writer
+        self.intake = Intake([city()], dialects=DIALECTS)
+
+    async def start(self) -> "Process":
+        position = (await self.writer.positions([ONE])).get(ONE)
+        if position is not None:
+            assert self.intake.remember(ONE, position.state) is None
+        self.cursor = Cursor(ONE, position and position._replace(last_hash=None), Bounds(0, 1_000))
+        return self
+
+    def read(self, *told: Any, device: str = "x") -> Batch:
+        headers = tuple(wire.headers("gateway", qos=1, retain=False, dup=False))
+        topic = f"notes/wismar/n1/{device}".encode()
+        begin = self.cursor.next_offset
+        records = [
+            SimulatedRecord(begin + n, RECEIVED_MS, topic, json.dumps(what).encode(), headers)
+            for n, what in enumerate(told)
+        ]
+        self.intake.add(self.cursor, self.cursor.admit(records)[0])
+        return self.intake.take()
+
+
+def of_state(*changes: tuple[str, str, str | None], at: int = 0, form: int = 1) -> Batch:
+    one = batch(StreamTable(), [R("a", at, float(at))], at=at)
+    one.state.extend(StateChange(0, "notes", source, part, form, text) for source, part, text in changes)
+    return one
+
+
+async def test_a_restart_decodes_as_if_there_had_been_none(writer, sql):
+    process = await Process(writer).start()
+    await writer.commit(process.read({"note": {"a": 3, "b": 4}}, {"note": {"b": None}}))
+    restarted = await Process(writer).start()
+    made = restarted.read({"second": 5})
+    assert made.columns.value.tolist() == [3.0]
+    await writer.commit(made)
+    assert sql("select part, state::text from store.dialect_state order by part") == [("a", "3"), ("count", "3")]
+    assert sql("select unaccounted from hanse.ledger") == [(0,)]
+
+
+async def test_a_batch_that_is_rolled_back_takes_its_state_along(writer, sql):
+    process = await Process(writer).start()
+    await writer.commit(process.read({"note": {"a": 3}}))
+    late = process.read({"note": {"a": 9}})
+    late.spans[0].first_offset = 7
+    with pytest.raises(Fenced):
+        await writer.commit(late)
+    assert json.loads((await writer.positions([ONE]))[ONE].state[0].parts) == {"a": 3, "count": 1}
+
+
+NAMES = st.text(st.characters(), max_size=30)
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | NAMES,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=3),
+    max_leaves=6,
+)
+
+
+async def test_any_name_and_any_json_come_back_exactly_as_they_were_kept(writer, sql):
+    process = await Process(writer).start()
+    await writer.commit(process.read({}))
+
+    @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(st.dictionaries(NAMES.filter(lambda name: name != "count"), VALUES.filter(lambda v: v is not None)))
+    def kept(noted: dict[str, Any]) -> None:
+        examples.append(noted)
+
+    examples: list[dict[str, Any]] = []
+    kept()
+    odd = stored_name('odd"\0\ud800')
+    assert odd is not None
+    for noted in examples:
+        process.intake._memory.change(0, ONE, "notes", odd, 1, noted)
+        made = process.read({})
+        assert (await writer.commit(made)).state_refused == 0
+        again = await Process(writer).start()
+        told, found = (dict(one.intake._memory.of(ONE, "notes", odd)) for one in (process, again))
+        assert json.dumps(told, sort_keys=True) == json.dumps(found, sort_keys=True)
+        assert {name: told[name] for name in noted} == noted
+
+
+async def test_a_part_that_the_database_refuses_is_found_among_its_neighbours_and_stops_nothing(writer, sql):
+    wide = "".join(random.Random(7).choices("0123456789abcdef", k=9_000))  # too wide for the index, and won't compress
+    one = of_state(("n1", "a", "1"), ("n1", "b", "{"), ("n2", "c", "2"), ("n2", wide, "3"), ("n2", "e", "4"))
+    done = await writer.commit(one)
+    assert done.state_refused == 2
+    assert done.spans[0].stored == 1
+    kept = {part for (part,) in sql("select part from store.dialect_state")}
+    assert kept == {"a", "c", "e"}
+    assert sql("select next_offset from store.consumer_offset") == [(1,)]
+
+
+async def test_a_format_beyond_the_column_is_refused_by_the_database_and_told(writer, sql):
+    done = await writer.commit(of_state(("n1", "a", "1"), form=40_000))
+    assert (done.state_refused, done.spans[0].stored) == (1, 1)
+
+
+async def test_an_unchanged_part_is_not_written_again(writer, sql):
+    process = await Process(writer).start()
+    await writer.commit(process.read({"note": {"a": 3, "b": 1}}))
+    before = sql("select part, xmin::text from store.dialect_state where part <> 'count' order by part")
+    await writer.commit(process.read({"note": {"a": 3, "b": 1}}))
+    assert before == sql("select part, xmin::text from store.dialect_state where part <> 'count' order by part")
+
+
+async def test_the_newest_format_among_a_sources_parts_is_told(writer, sql):
+    await writer.commit(of_state(("n1", "a", "1"), form=1))
+    await writer.commit(of_state(("n1", "b", "2"), at=1, form=2))
+    [told] = (await writer.positions([KIEL_0]))[KIEL_0].state
+    assert (told.source, told.format, json.loads(told.parts)) == ("n1", 2, {"a": 1, "b": 2})
