@@ -9,6 +9,9 @@
                topic  the MQTT topic, only where the key is not it
                refused  only on a stub: JSON {"size": bytes, "sha256": hex, "why": text}; the value is then the
                       payload's first REFUSED_KEEPS bytes
+               replay  only on a dead letter's message sent once more: JSON {"letter": id, "reading": its place in
+                      the message or null, "key": what it was called or null, "received_ms" and "offset": of the
+                      original record, "correct": true or false}; the record's own timestamp is that of the replay
 
 The city is the Kafka topic's, never the payload's. No I/O here.
 """
@@ -35,6 +38,17 @@ def city_of(kafka_topic: str) -> str:
     return kafka_topic.removeprefix(TOPIC_PREFIX)
 
 
+class Replay(NamedTuple):
+    """Which dead letter a record replays. Members as in the header."""
+
+    letter: int
+    reading: int | None
+    key: str | None
+    received_ms: int
+    offset: int
+    correct: bool = False
+
+
 class Envelope(NamedTuple):
     """What key and headers of a record say about its payload."""
 
@@ -44,6 +58,7 @@ class Envelope(NamedTuple):
     retain: bool
     dup: bool
     refused: str | None  # a stub: why, with the size and digest of the whole payload
+    replay: Replay | None = None
 
 
 class Foreign(NamedTuple):
@@ -67,6 +82,27 @@ def refusal(payload: bytes, why: str) -> tuple[bytes, tuple[str, bytes]]:
     return payload[:REFUSED_KEEPS], ("refused", json.dumps(told).encode())
 
 
+def replay_header(replay: Replay) -> tuple[str, bytes]:
+    """Extra header of a record that brings a dead letter's message once more."""
+    return "replay", json.dumps(replay._asdict()).encode()
+
+
+def _replay(text: bytes) -> Replay | None:
+    try:
+        told = json.loads(text)
+        read = Replay(*(told[name] for name in Replay._fields))
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    numbers = (
+        (read.letter, 2**63),
+        (0 if read.reading is None else read.reading, 2**31),
+        (read.received_ms, 2**53),
+        (read.offset, 2**63),
+    )
+    whole = all(isinstance(n, int) and not isinstance(n, bool) and 0 <= n < limit for n, limit in numbers)
+    return read if whole and isinstance(read.correct, bool) and isinstance(read.key, str | None) else None
+
+
 def envelope(key: bytes | None, headers: Headers) -> Envelope | Foreign:
     """Read a record's key and headers. Never raises: what is not ours is a `Foreign` with the reason."""
     found = dict(headers)
@@ -78,6 +114,9 @@ def envelope(key: bytes | None, headers: Headers) -> Envelope | Foreign:
     if len(flags) != 1 or topic is None:
         return Foreign("no mqtt header" if len(flags) != 1 else "no MQTT topic")
     refused = found.get("refused")
+    replay = None
+    if "replay" in found and (replay := _replay(found["replay"])) is None:
+        return Foreign("a replay header that is none")
     return Envelope(
         topic=topic.decode("utf-8", "backslashreplace"),
         gateway=found.get("gw", b"").decode("utf-8", "backslashreplace"),
@@ -85,4 +124,5 @@ def envelope(key: bytes | None, headers: Headers) -> Envelope | Foreign:
         retain=bool(flags[0] & 4),
         dup=bool(flags[0] & 8),
         refused=None if refused is None else refused.decode("utf-8", "backslashreplace"),
+        replay=replay,
     )

@@ -1,8 +1,7 @@
 """Records to one batch of columns: route, decode, map. No I/O and no clock; it never raises on any bytes.
 
-Readings become entries of parallel lists as they are decoded, and one set of arrays when the batch is taken:
-conversion, range, window and flags are computed by column. A message that a bug stumbles over is a dead letter
-`internal_error` with its traceback; its neighbours go on.
+A message that a bug stumbles over is a dead letter `internal_error` with its traceback; its neighbours go on. A record
+that replays a dead letter goes the same way, but stands apart in the batch, and writes no state.
 """
 
 import traceback
@@ -11,25 +10,21 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from ingest import wire
 from ingest.city import City
-from processors.assembling import letter, ordered
+from processors.assembling import chosen, ordered, set_apart
 from processors.cursor import Cursor, Record, digest
 from processors.dialects import DIALECTS, Decode, Dialect
 from processors.dialects.memory import Stateful
 from processors.mapping import Mapping as Slots
-from processors.mapping import Refused
+from processors.readings import Readings, Tally
 from processors.routes import IGNORE, Routes
-from processors.standard import times
-from processors.standard.observation import Decoded, Ignored, Leaf, Message, QualityTest, Reading, Reason, Rejection
+from processors.standard.observation import Decoded, Ignored, Message, Reason, Rejection
 from processors.state import NOTHING, Memory, unreadable
 from storage.rows import (
     Batch,
-    Columns,
-    DeadLetter,
     RawMessage,
+    Replayed,
     SourceState,
     Span,
     StreamTable,
@@ -40,8 +35,7 @@ from storage.rows import (
 SOURCES_REMEMBERED = 200_000
 MICROSECONDS = 1_000_000
 NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
-GATEWAY_TIME = int(QualityTest.GATEWAY_TIME)
-TESTS_SHIFT = 4  # quality flags fit in four bits; both travel as one number until the batch is taken
+LAST_MS = 2**53 - 1  # of a receive time; a gateway's clock may say anything
 
 
 class Source(NamedTuple):
@@ -63,6 +57,7 @@ class _Seen(NamedTuple):
     refused: str | None
     topic: bytes | None  # where the key is not the MQTT topic
     foreign: str | None
+    replay: wire.Replay | None
 
 
 class _City:
@@ -87,8 +82,10 @@ def _messages_at(first: int, records: list[Record]) -> Callable[[int], RawMessag
             raise KeyError(offset)
         record = records[index]
         seen = wire.envelope(record.key, record.headers)
-        topic = seen.topic if isinstance(seen, wire.Envelope) else ""
-        return RawMessage(topic, record.value or b"", record.timestamp)
+        topic, retained, stub = "", False, False
+        if isinstance(seen, wire.Envelope):
+            topic, retained, stub = seen.topic, seen.retain, seen.refused is not None
+        return RawMessage(topic, record.value or b"", record.timestamp, retained, stub)
 
     return at
 
@@ -101,28 +98,28 @@ class Intake:
         self._dialects = dialects
         self._seen: dict[Sequence[tuple[str, bytes]], _Seen] = {}
         self._memory = Memory()
-        self.slots = Slots(StreamTable())
+        self._rows = Readings(Slots(StreamTable()))
         self.clear()
 
     def clear(self) -> None:
         """Drop everything decoded so far."""
         self.bytes = 0
         self.messages = 0
-        self.ignored: Counter[tuple[str, str]] = Counter()
+        self._rows.clear()
         self._spans: dict[TopicPartition, Span] = {}
         self._numbers: dict[TopicPartition, int] = {}
         self._kept: dict[TopicPartition, list[Record]] = {}
-        self._dead: list[DeadLetter] = []
-        self._slot: list[int] = []
-        self._value: list[float] = []
-        self._time: list[int] = []
-        self._flags: list[int] = []
-        self._place: list[int] = []  # the reading's index in its message
-        # one entry a message with rows: how many, of which span, offset, receive time
-        self._rows: list[int] = []
-        self._row_span: list[int] = []
-        self._row_offset: list[int] = []
-        self._row_received: list[int] = []
+        self._replayed: list[Replayed] = []
+
+    @property
+    def slots(self) -> Slots:
+        """What is known of the sources of readings."""
+        return self._rows.slots
+
+    @property
+    def ignored(self) -> Counter[tuple[str, str]]:
+        """Messages and readings left out knowingly, by city and why."""
+        return self._rows.ignored
 
     def drop(self) -> None:
         """Drop what is decoded, and with it what dialects remember: both are ahead of the database."""
@@ -138,12 +135,12 @@ class Intake:
 
     def forget(self) -> None:
         """Drop the remembered slots too; only with nothing decoded or in flight."""
-        self.slots = Slots(StreamTable(), limit=self.slots.limit)
+        self._rows.slots = Slots(StreamTable(), limit=self.slots.limit)
 
     @property
     def readings(self) -> int:
         """Rows collected so far."""
-        return len(self._slot)
+        return len(self._rows)
 
     @property
     def partitions(self) -> Sequence[TopicPartition]:
@@ -162,11 +159,9 @@ class Intake:
             try:
                 self._message(span, number, city, record)
             except Exception:  # noqa: BLE001  (a bug in one dialect must not take every processor in turn)
-                self._refuse_message(
-                    span, number, record.offset, Rejection(Reason.INTERNAL_ERROR, traceback.format_exc()[-2000:])
-                )
+                self._rows.refuse(span, number, record.offset, _bug())
+                span.messages += 1
         self.messages += len(records)
-        span.messages += len(records)
         last = records[-1]
         span.next_offset = last.offset + 1
         span.last_timestamp = last.timestamp
@@ -193,9 +188,9 @@ class Intake:
     def _headers(self, record: Record) -> _Seen:
         told = wire.envelope(record.key, record.headers)
         if isinstance(told, wire.Foreign):
-            return _Seen(retain=False, refused=None, topic=None, foreign=told.detail)
-        seen = _Seen(told.retain, told.refused, dict(record.headers).get("topic"), None)
-        if seen.refused is None:
+            return _Seen(retain=False, refused=None, topic=None, foreign=told.detail, replay=None)
+        seen = _Seen(told.retain, told.refused, dict(record.headers).get("topic"), None, told.replay)
+        if seen.refused is None and seen.replay is None:
             if len(self._seen) >= SOURCES_REMEMBERED:
                 self._seen.clear()
             self._seen[record.headers] = seen
@@ -222,29 +217,33 @@ class Intake:
         return source
 
     def _decode(
-        self, span: Span, number: int, city: _City, record: Record, value: bytes, received: int
+        self, partition: TopicPartition, number: int, city: _City, record: Record, seen: _Seen, received: int
     ) -> tuple[str, Decoded]:
         """Dialect and verdict of one record."""
-        seen = self._seen.get(record.headers) or self._headers(record)
         if seen.foreign is not None:
             return "", Rejection(Reason.MALFORMED, seen.foreign)
         if seen.refused is not None:
             return "", Rejection(Reason.TOO_LARGE, f"the gateway kept only the beginning: {seen.refused}")
         name = record.key if seen.topic is None else seen.topic
         source = city.sources.get(name) or self._source(city, record, name)
+        if source.decode is None and source.stateful is None:
+            if source.dialect:
+                return source.dialect, Ignored(IGNORE)
+            return "", Rejection(Reason.NO_ROUTE, f"no route takes {source.topic!r:.200}")
+        message = Message(
+            source.topic,
+            record.value or b"",
+            received,
+            seen.retain,
+            source.zone,
+            city.max_readings,
+            source.options,
+            seen.replay is not None,
+        )
         if source.decode is not None:
-            message = Message(
-                source.topic, value, received, seen.retain, source.zone, city.max_readings, source.options
-            )
             return source.dialect, source.decode(message)
-        if source.stateful is not None:
-            message = Message(
-                source.topic, value, received, seen.retain, source.zone, city.max_readings, source.options
-            )
-            return source.dialect, self._step(span.partition, number, city, source, source.stateful, message)
-        if source.dialect:
-            return source.dialect, Ignored(IGNORE)
-        return "", Rejection(Reason.NO_ROUTE, f"no route takes {source.topic!r:.200}")
+        assert source.stateful is not None, "one of the two"
+        return source.dialect, self._step(partition, number, city, source, source.stateful, message)
 
     def _step(
         self,
@@ -255,152 +254,72 @@ class Intake:
         stateful: Stateful,
         message: Message,
     ) -> Decoded:
-        """Decode by what is remembered of the source, and remember what changed."""
+        """Decode by what is remembered of the source, and remember what changed, unless the message is a replay."""
         if source.name is None:
             return stateful.decode(message, NOTHING).decoded
         step = stateful.decode(message, self._memory.of(partition, source.dialect, source.name))
-        if step.changed:
+        if step.changed and not message.replayed:
             beyond = self._memory.change(number, partition, source.dialect, source.name, stateful.format, step.changed)
             if beyond:
                 self.ignored[city.key, "state_not_kept"] += beyond
         return step.decoded
 
     def _message(self, span: Span, number: int, city: _City, record: Record) -> None:
-        value = record.value or b""
-        self.bytes += len(value)
-        received = record.timestamp * 1000
-        dialect, decoded = self._decode(span, number, city, record, value, received)
+        self.bytes += len(record.value or b"")
+        seen = self._seen.get(record.headers) or self._headers(record)
+        if seen.replay is not None:
+            self._replay(span, number, city, record, seen, seen.replay)
+            return
+        received = min(max(record.timestamp, 0), LAST_MS) * 1000
+        dialect, decoded = self._decode(span.partition, number, city, record, seen, received)
         if isinstance(decoded, Rejection):
-            self._refuse_message(span, number, record.offset, decoded)
+            self._rows.refuse(span, number, record.offset, decoded)
         elif isinstance(decoded, Ignored):
             span.ignored_messages += 1
             self.ignored[city.key, decoded.why] += 1
         else:
-            self._leaves(span, number, city, dialect, record.offset, received, decoded)
+            self._rows.add(span, number, city.key, dialect, record.offset, received, decoded)
+        span.messages += 1
 
-    def _leaves(
-        self, span: Span, number: int, city: _City, dialect: str, offset: int, received: int, leaves: Sequence[Leaf]
-    ) -> None:
-        """Append a message's readings; on a bug in the mapping nothing of them stays."""
-        begin = len(self._slot)
-        dead_begin = len(self._dead)
-        ignored = 0
-        find = self.slots.slot
-        slot, values, stamps, flags, places = self._slot, self._value, self._time, self._flags, self._place
+    def _replay(self, span: Span, number: int, city: _City, record: Record, seen: _Seen, replay: wire.Replay) -> None:
+        """Decode a dead letter's message once more, as of its original receive time, and of it only that reading."""
+        mine = -1 - len(self._replayed)
+        told = Replayed(number, replay.letter, replay.offset, replay.received_ms, replay.reading, replay.correct)
+        self._replayed.append(told)
+        span.replayed += 1
+        received = replay.received_ms * 1000
         try:
-            for place, leaf in enumerate(leaves):
-                if isinstance(leaf, Reading):
-                    found = find(city.key, dialect, leaf)
-                    if not isinstance(found, Refused):
-                        time = leaf[5]
-                        value = leaf[3]
-                        slot.append(found)
-                        values.append(np.nan if value is None else value)
-                        if time is None:
-                            # Distinct after an outage's burst, and the same in every replay.
-                            stamps.append(received + offset % 1000)
-                            flags.append(leaf[7] | (leaf[8] | GATEWAY_TIME) << TESTS_SHIFT)
-                        else:
-                            stamps.append(time)
-                            flags.append(leaf[7] | leaf[8] << TESTS_SHIFT)
-                        places.append(place)
-                    else:
-                        self._refuse_reading(number, offset, place, leaf, found)
-                elif isinstance(leaf, Rejection):
-                    self._dead.append(letter(number, offset, place, leaf))
-                else:
-                    ignored += 1
-                    self.ignored[city.key, leaf.why] += 1
-        except BaseException:
-            for column in (slot, values, stamps, flags, places):
-                del column[begin:]
-            del self._dead[dead_begin:]
-            raise
-        span.decoded += 1
-        span.readings += len(leaves)
-        span.ignored_readings += ignored
-        span.dead_readings += len(self._dead) - dead_begin
-        rows = len(slot) - begin
-        if rows:
-            self._rows.append(rows)
-            self._row_span.append(number)
-            self._row_offset.append(offset)
-            self._row_received.append(received)
-
-    def _refuse_message(self, span: Span, number: int, offset: int, rejection: Rejection) -> None:
-        span.dead_messages += 1
-        self._dead.append(letter(number, offset, None, rejection))
-
-    def _refuse_reading(self, number: int, offset: int, place: int, leaf: Reading, why: Refused) -> None:
-        value = None if leaf.value is None else repr(leaf.value)
-        self._dead.append(
-            DeadLetter(
-                number,
-                offset,
-                place,
-                why.reason,
-                why.detail,
-                leaf.device,
-                leaf.channel,
-                leaf.key,
-                value,
-                leaf.unit,
-                leaf.time,
-            )
-        )
+            dialect, decoded = self._decode(span.partition, number, city, record, seen, received)
+            if replay.reading is not None and not isinstance(decoded, Rejection | Ignored):
+                decoded = chosen(decoded, replay.reading, replay.key)
+            if isinstance(decoded, Rejection):
+                self._rows.refuse(told, mine, replay.offset, decoded, replay.reading)
+            elif isinstance(decoded, Ignored):
+                told.ignored_messages, told.ignored = 1, decoded.why
+            else:
+                place = replay.reading or 0
+                self._rows.add(told, mine, city.key, dialect, replay.offset, received, decoded, place)
+        except Exception:  # noqa: BLE001  (as for any message)
+            self._rows.refuse(told, mine, replay.offset, _bug(), replay.reading)
 
     def take(self) -> Batch:
         """Close the batch: columns computed, spans in partition order. The intake is empty afterwards."""
-        slots = np.array(self._slot, np.int32)
-        raw = np.array(self._value, np.float64)
-        stamps = np.array(self._time, np.int64)
-        flags = np.array(self._flags, np.int32)
-        counts = np.array(self._rows, np.int64)
-        span = np.repeat(np.array(self._row_span, np.int16), counts)
-        offset = np.repeat(np.array(self._row_offset, np.int64), counts)
-        received = np.repeat(np.array(self._row_received, np.int64), counts)
-        place = np.array(self._place, np.int32)
-        made = self.slots.normalise(
-            slots, raw, (flags & (1 << TESTS_SHIFT) - 1).astype(np.int16), (flags >> TESTS_SHIFT).astype(np.int16)
-        )
         spans = list(self._spans.values())
+        # A replayed record's number is -1, -2, …: as an index it picks from the end.
+        tallies: list[Tally] = [*spans, *reversed(self._replayed)]
         limits = [self._cities[one.partition.topic] for one in spans]
-        ages = np.array([city.max_age_us for city in limits], np.int64)[span]
-        aheads = np.array([city.ahead_us for city in limits], np.int64)[span]
-        timely = (stamps >= received - ages) & (stamps <= received + aheads)
-        good = timely & made.finite
-        columns = (made.stream, stamps, made.value, made.quality, made.quality_tests, received, span, offset, place)
-        if not good.all():
-            for row in np.flatnonzero(~good).tolist():
-                self._refuse_row(row, spans, int(span[row]), int(offset[row]), timely=bool(timely[row]))
-            columns = tuple(column[good] for column in columns)  # type: ignore[assignment]  # nine of them still
+        limits += [limits[one.span] for one in reversed(self._replayed)]
+        columns = self._rows.columns(tallies, [city.max_age_us for city in limits], [city.ahead_us for city in limits])
         for one, records in zip(spans, self._kept.values(), strict=True):
             one.last_hash = digest(records[-1])
-        state = self._memory.take()
-        batch = ordered(Batch(spans, Columns(*columns), self.slots.streams, self._dead, state))
+        replays = None
+        dead = self._rows.dead
+        if self._replayed:
+            columns, dead, replays = set_apart(columns, dead, self._replayed)
+        batch = ordered(Batch(spans, columns, self.slots.streams, dead, self._memory.take(), replays))
         self.clear()
         return batch
 
-    def _refuse_row(self, row: int, spans: Sequence[Span], span: int, offset: int, *, timely: bool) -> None:
-        stream = self.slots.source(self._slot[row])
-        if timely:
-            reason, detail = Reason.NOT_FINITE, "too large for a float8 in the canonical unit"
-        else:
-            reason = Reason.TIME_OUT_OF_RANGE
-            detail = f"{times.rfc3339(self._time[row])} is outside the city's window around the receive time"
-        spans[span].dead_readings += 1
-        self._dead.append(
-            DeadLetter(
-                span,
-                offset,
-                self._place[row],
-                reason,
-                detail,
-                stream.device,
-                stream.channel,
-                stream.raw_key,
-                repr(self._value[row]),
-                stream.raw_unit,
-                self._time[row],
-            )
-        )
+
+def _bug() -> Rejection:
+    return Rejection(Reason.INTERNAL_ERROR, traceback.format_exc()[-2000:])

@@ -8,8 +8,8 @@ import click
 from rich.console import Console
 
 from service import logs
+from storage import letters_cli, settings, status
 from storage import migrate as migrations
-from storage import settings, status
 from storage.errors import Refused, Unavailable
 
 
@@ -65,6 +65,8 @@ def show_status(*, as_json: bool) -> None:
     if any(row["unaccounted"] for row in found["ledger"]):
         sys.exit(2)
 
+
+main.add_command(letters_cli.group)
 
 if __name__ == "__main__":
     main()

@@ -104,6 +104,7 @@ class Names(NamedTuple):
     property_id: int
     stream: Stream
     received: int
+    counted: bool  # on the quota; what a replay brings is exempt (rule 18)
 
     @property
     def hour(self) -> tuple[int, int]:
@@ -174,7 +175,10 @@ class Datastreams:
     async def resolve(self, conn: Connection, batch: Batch) -> Resolved:
         """Ids of the batch's datastreams, made where they are new. The caller remembers them once it committed."""
         self._grow(batch)
-        numbers = batch.columns.stream
+        numbers, times = batch.columns.stream, batch.columns.received
+        if batch.replays is not None:
+            numbers = np.concatenate((numbers, batch.replays.columns.stream))
+            times = np.concatenate((times, batch.replays.columns.received))
         unknown = self._ids[numbers] == 0
         if not unknown.any():
             return Resolved(self._ids, {})
@@ -182,8 +186,10 @@ class Datastreams:
         rows = np.flatnonzero(unknown)
         fresh, first = np.unique(numbers[rows], return_index=True)
         order = np.argsort(first)  # as they came: the quota goes to the first
-        received = batch.columns.received[rows[first]]
-        names = self._names(batch.streams, zip(fresh[order].tolist(), received[order].tolist(), strict=True), refused)
+        fresh, rows = fresh[order], rows[first[order]]
+        counted = rows < len(batch.columns)
+        asked = zip(fresh.tolist(), times[rows].tolist(), counted.tolist(), strict=True)
+        names = self._names(batch.streams, asked, refused)
         await _find(conn, names, ids, batch.streams)
         missing = await self._within_quota(conn, [n for n in names if not ids[n.number]], refused)
         if missing:
@@ -193,24 +199,24 @@ class Datastreams:
         return Resolved(ids, refused)
 
     def _names(
-        self, table: StreamTable, numbers: Iterable[tuple[int, int]], refused: dict[int, tuple[int, str]]
+        self, table: StreamTable, numbers: Iterable[tuple[int, int, bool]], refused: dict[int, tuple[int, str]]
     ) -> list[Names]:
         names = []
-        for number, received in numbers:
+        for number, received, counted in numbers:
             stream = table.streams[number]
             device, channel = clean(stream.device, NAME_CHARACTERS + 1), clean(stream.channel, NAME_CHARACTERS + 1)
             if max(len(device), len(channel)) > NAME_CHARACTERS:  # clipped, two devices might become one
                 refused[number] = REJECTED, f"device or channel longer than {NAME_CHARACTERS} characters"
                 continue
             city_id, property_id = self._cities[stream.city].city_id, self._properties[stream.property]
-            names.append(Names(number, stream.city, city_id, device, channel, property_id, stream, received))
+            names.append(Names(number, stream.city, city_id, device, channel, property_id, stream, received, counted))
         return names
 
     async def _within_quota(
         self, conn: Connection, names: list[Names], refused: dict[int, tuple[int, str]]
     ) -> list[Names]:
         """Those that may be made; the others are refused. Counts in rows locked until the transaction ends."""
-        counted = [n for n in names if n.received >= self._cities[n.city].first_seen + DAY]
+        counted = [n for n in names if n.counted and n.received >= self._cities[n.city].first_seen + DAY]
         if not counted:
             return names
         hours = sorted({n.hour for n in counted})

@@ -9,11 +9,9 @@ from typing import Any
 import numpy as np
 import psycopg
 
-from storage.rows import Batch, DeadLetter, RawMessage, Span, clean
+from storage.rows import Columns, DeadLetter, RawMessage, Span, StreamTable, clean
 from storage.sheet import REASONS, STORED, Verdicts
-
-# What a letter weighs besides its message's payload; the budget of a city must also bound floods of tiny ones.
-LETTER_BYTES = 256
+from storage.weights import LETTER_BYTES
 
 TOPIC_CHARACTERS = 65_535  # whole: a replay needs it
 DETAIL_CHARACTERS = 4_000  # a traceback's end and beginning
@@ -25,11 +23,12 @@ FIRST_TIME, LAST_TIME = -62_135_596_800_000_000, 253_402_300_799_999_999
 # One statement: what weighs is what was really inserted. Cities are counted in the order of their ids.
 WRITE = """
 with message as (
-  insert into store.dead_message (topic, partition, "offset", received_at, city_id, mqtt_topic, payload)
+  insert into store.dead_message (topic, partition, "offset", received_at, city_id, mqtt_topic, retained, stub, payload)
   select topic, partition, "offset", 'epoch'::timestamptz + received_ms * interval '1 millisecond', city_id, mqtt_topic,
-         payload
-    from unnest(%s::text[], %s::int4[], %s::int8[], %s::int8[], %s::int4[], %s::text[], %b::bytea[])
-      as m (topic, partition, "offset", received_ms, city_id, mqtt_topic, payload)
+         retained, stub, payload
+    from unnest(%s::text[], %s::int4[], %s::int8[], %s::int8[], %s::int4[], %s::text[], %s::bool[], %s::bool[],
+                %b::bytea[])
+      as m (topic, partition, "offset", received_ms, city_id, mqtt_topic, retained, stub, payload)
   on conflict do nothing
   returning city_id, octet_length(payload) as weight),
 letter as (
@@ -67,14 +66,13 @@ def _time(microseconds: int | None) -> int | None:
     return microseconds if microseconds is not None and FIRST_TIME <= microseconds <= LAST_TIME else None
 
 
-def refusals(batch: Batch, found: Verdicts) -> list[DeadLetter]:
+def refusals(columns: Columns, streams: StreamTable, found: Verdicts) -> list[DeadLetter]:
     """Dead letters for the rows that only the database could refuse."""
     if found.codes.max(initial=STORED) < min(REASONS):
         return []
     letters = []
-    columns = batch.columns
     for row in np.flatnonzero(found.codes >= min(REASONS)).tolist():
-        stream = batch.streams.streams[int(columns.stream[row])]
+        stream = streams.streams[int(columns.stream[row])]
         letters.append(
             DeadLetter(
                 span=int(columns.span[row]),
@@ -90,6 +88,21 @@ def refusals(batch: Batch, found: Verdicts) -> list[DeadLetter]:
             )
         )
     return letters
+
+
+def texts(letter: DeadLetter) -> tuple[Any, ...]:
+    """What a letter says, from `reading` on in the order of its columns, storable."""
+    return (
+        letter.reading,
+        str(letter.reason),
+        clean(letter.detail, DETAIL_CHARACTERS),
+        _text(letter.device),
+        _text(letter.channel),
+        _text(letter.raw_key),
+        _text(letter.raw_value),
+        _text(letter.raw_unit),
+        _time(letter.phenomenon_time),
+    )
 
 
 def _received(message: RawMessage) -> int:
@@ -109,27 +122,13 @@ async def write(
     for (place_of_span, offset), message in messages.items():
         span = spans[place_of_span]
         place = *span.partition, offset, _received(message), city_ids[span.city]
-        message_rows.append((*place, clean(message.topic, TOPIC_CHARACTERS), message.payload))
+        topic = clean(message.topic, TOPIC_CHARACTERS)
+        message_rows.append((*place, topic, message.retained, message.stub, message.payload))
     for letter in letters:
         span = spans[letter.span]
         received_ms = _received(messages[letter.span, letter.offset])
-        letter_rows.append(
-            (
-                *span.partition,
-                letter.offset,
-                received_ms,
-                city_ids[span.city],
-                letter.reading,
-                str(letter.reason),
-                clean(letter.detail, DETAIL_CHARACTERS),
-                _text(letter.device),
-                _text(letter.channel),
-                _text(letter.raw_key),
-                _text(letter.raw_value),
-                _text(letter.raw_unit),
-                _time(letter.phenomenon_time),
-            )
-        )
+        place = *span.partition, letter.offset, received_ms, city_ids[span.city]
+        letter_rows.append((*place, *texts(letter)))
     columns = [list(column) for rows in (message_rows, letter_rows) for column in zip(*rows, strict=True)]
     return await conn.execute(WRITE, (*columns, LETTER_BYTES))
 

@@ -13,7 +13,7 @@ COMMIT_SECONDS = Histogram(
 # hypertable, state for what dialects remember, finish for dead letters and the log.
 PHASE_SECONDS = Counter(
     "hanse_storage_phase_seconds_total",
-    "Time in the parts of a transaction (begin, datastreams, rows, state, finish); what rises is what waits",
+    "Time in the parts of a transaction (begin, datastreams, rows, replays, state, finish); what rises is what waits",
     ["phase"],
 )
 

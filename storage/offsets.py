@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import psycopg
 
 from storage.errors import Fenced
-from storage.rows import Position, SourceState, Span, SpanOutcome, TopicPartition
+from storage.rows import REPLAY_OUTCOMES, Position, SourceState, Span, SpanOutcome, TopicPartition
 
 # One statement, one snapshot: the state is the one that belongs to the offset (rule 21). A source's parts come as the
 # text of one JSON object, unread until a message of the source asks for them.
@@ -77,6 +77,16 @@ update store.ledger l
               %s::int8[], %s::int8[], %s::int8[], %s::int8[])
     as n (topic, partition, messages, decoded, dead_messages, ignored_messages, readings, stored, duplicate,
           dead_readings, ignored_readings, skipped)
+ where l.topic = n.topic and l.partition = n.partition
+"""
+
+COUNT_REPLAYS = """
+update store.ledger l
+   set replayed = l.replayed + n.replayed, replayed_stored = l.replayed_stored + n.stored,
+       replayed_duplicate = l.replayed_duplicate + n.duplicate, replayed_corrected = l.replayed_corrected + n.corrected,
+       replayed_dead = l.replayed_dead + n.dead, replayed_ignored = l.replayed_ignored + n.ignored
+  from unnest(%s::text[], %s::int4[], %s::int8[], %s::int8[], %s::int8[], %s::int8[], %s::int8[], %s::int8[])
+    as n (topic, partition, replayed, stored, duplicate, corrected, dead, ignored)
  where l.topic = n.topic and l.partition = n.partition
 """
 
@@ -167,3 +177,8 @@ async def finish(conn: Connection, spans: Sequence[Span], outcomes: Sequence[Spa
             [s.skipped for s in spans],
         ),
     )
+    replayed = [(s, o) for s, o in zip(spans, outcomes, strict=True) if s.replayed]
+    if replayed:
+        counts = [[o.replayed.get(what, 0) for _, o in replayed] for what in REPLAY_OUTCOMES]
+        places = [s.partition.topic for s, _ in replayed], [s.partition.partition for s, _ in replayed]
+        await conn.execute(COUNT_REPLAYS, (*places, [s.replayed for s, _ in replayed], *counts))

@@ -19,6 +19,11 @@ DATASTREAM_QUOTA = "datastream_quota"
 BEFORE_RETENTION = "before_retention"
 REJECTED_BY_DATABASE = "rejected_by_database"
 
+# What can become of a replayed reading, or of a whole replayed message that is dead or ignored.
+REPLAY_OUTCOMES = ("stored", "duplicate", "corrected", "dead", "ignored")
+# No letter is open for a replayed record: it was replayed before, or purged.
+REPLAY_REPEATED = "replay_repeated"
+
 # An index entry holds 2,704 bytes, and source and part share one with the topic.
 STATE_NAME_BYTES = 1_000
 
@@ -110,6 +115,8 @@ class RawMessage(NamedTuple):
     topic: str  # MQTT topic
     payload: bytes
     received_ms: int
+    retained: bool = False
+    stub: bool = False  # only the payload's beginning, what the gateway kept of one that Kafka never takes
 
 
 class DeadLetter(NamedTuple):
@@ -162,6 +169,7 @@ class Span:
     dead_readings: int = 0
     ignored_readings: int = 0
     skipped: int = 0
+    replayed: int = 0  # records that are none of `messages`: next_offset - first_offset = all three together
 
 
 @dataclass(slots=True)
@@ -205,6 +213,38 @@ class Property(NamedTuple):
 
 
 @dataclass(slots=True)
+class Replayed:
+    """A record that brought a dead letter's message once more, and what became of it before the database saw it.
+
+    `offset`, `received_ms` and `reading` are the letter's own; `correct`: a conflicting value takes the place of the
+    one that stands. `ignored` says why, where all of it is known to be no observation. The counts are as a span's.
+    """
+
+    span: int  # of the record that brought it
+    letter: int
+    offset: int
+    received_ms: int
+    reading: int | None
+    correct: bool = False
+    ignored: str = ""
+    decoded: int = 0
+    dead_messages: int = 0
+    ignored_messages: int = 0
+    readings: int = 0
+    dead_readings: int = 0
+    ignored_readings: int = 0
+
+
+@dataclass(slots=True)
+class Replays:
+    """A batch's replayed records, their rows and their letters; `span` of both is the record's place here."""
+
+    records: list[Replayed]
+    columns: Columns
+    dead: list[DeadLetter]
+
+
+@dataclass(slots=True)
 class Batch:
     """Everything one transaction writes. Spans are sorted by partition and name each partition once."""
 
@@ -213,27 +253,34 @@ class Batch:
     streams: StreamTable
     dead: list[DeadLetter] = field(default_factory=list)
     state: list[StateChange] = field(default_factory=list)
+    replays: Replays | None = None
 
 
 @dataclass(slots=True)
 class SpanOutcome:
-    """What the database made of one span's rows: rows = stored + duplicate + sum of `dead` by reason."""
+    """What the database made of one span's rows: rows = stored + duplicate + sum of `dead` by reason.
+
+    `replayed`: what became of the readings of its replayed records, by one of REPLAY_OUTCOMES.
+    """
 
     stored: int = 0
     duplicate: int = 0
     dead: dict[str, int] = field(default_factory=dict)
+    replayed: dict[str, int] = field(default_factory=dict)
 
 
 class Outcome(NamedTuple):
     """What a commit did. `spans` runs parallel to the batch's.
 
     `open_bytes`: by city, where this batch left dead letters, the bytes of all its open ones. `state_refused`: how many
-    changes of state the database did not take; what is remembered in memory is then worth nothing.
+    changes of state the database did not take; what is remembered in memory is then worth nothing. `replays`: what each
+    replayed record came to, in words.
     """
 
     spans: Sequence[SpanOutcome]
     open_bytes: dict[str, int]
     state_refused: int = 0
+    replays: Sequence[str] = ()
 
 
 def clean(text: str, limit: int) -> str:

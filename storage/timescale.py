@@ -17,7 +17,7 @@ import numpy.typing as npt
 import psycopg
 import structlog
 
-from storage import connection, deadletters, offsets, states
+from storage import connection, deadletters, offsets, replays, states
 from storage.copying import INCOMING, Table
 from storage.datastreams import Datastreams, register_cities, register_properties, write_changes
 from storage.deadletters import refusals
@@ -99,6 +99,12 @@ class Writer:
             COMMIT_SECONDS.observe(time.perf_counter() - started)
             return written
 
+    async def rehearse(self, batch: Batch) -> Outcome:
+        """What a commit would do with the batch's replays; nothing stays. Its spans need not be the next ones."""
+        async with self._busy, self._guard():
+            conn = await self._ready()
+            return await self._write(conn, batch, await self._known(conn), rehearse=True)
+
     def forget(self) -> None:
         """Drop every id: the next commit looks them up again."""
         self._city_ids = {}
@@ -132,22 +138,36 @@ class Writer:
             self._datastreams = Datastreams(cities, properties)
         return self._datastreams
 
-    async def _write(self, conn: psycopg.AsyncConnection[Any], batch: Batch, datastreams: Datastreams) -> Outcome:
+    async def _write(
+        self, conn: psycopg.AsyncConnection[Any], batch: Batch, datastreams: Datastreams, *, rehearse: bool = False
+    ) -> Outcome:
         with _phase("begin"):
-            limits = await offsets.begin(conn, batch.spans, self._city_ids)
+            limits = await offsets.begin(conn, () if rehearse else batch.spans, self._city_ids)
         with _phase("datastreams"):
             resolved = await datastreams.resolve(conn, batch)
         with _phase("rows"):
             found = screen(batch.columns, resolved.ids, resolved.refused, limits.retained_from)
             await self._table.write(conn, batch.columns, resolved.ids, datastreams.newest, found)
+        outcomes = count(batch, found)
+        late = late_hours(batch.columns, resolved.ids, found, limits.threshold)
+        settled = None
+        if batch.replays is not None:
+            with _phase("replays"):
+                settled = await replays.write(
+                    conn, batch, self._table, resolved, datastreams.newest, limits.retained_from, self._city_ids
+                )
+            for span, counts in settled.counts.items():
+                outcomes[span].replayed = dict(counts)
+            late = np.concatenate((late, late_hours(settled.columns, resolved.ids, settled.found, limits.threshold)))
+        if rehearse:
+            await conn.execute("rollback")
+            return Outcome(outcomes, {}, replays=settled.words if settled else ())
         with _phase("state"):
             state_refused = await states.write(conn, batch.spans, batch.state)
         with _phase("finish"):
             due = time.monotonic() >= self._provenance_due
             changes = datastreams.changes(batch) if batch.streams.changed and due else {}
-            outcomes = count(batch, found)
-            letters = [*batch.dead, *refusals(batch, found)]
-            late = late_hours(batch.columns, resolved.ids, found, limits.threshold)
+            letters = [*batch.dead, *refusals(batch.columns, batch.streams, found)]
             async with conn.pipeline():
                 weighed = await deadletters.write(conn, batch.spans, letters, self._city_ids) if letters else None
                 if len(late):
@@ -162,8 +182,10 @@ class Writer:
         if changes:
             self._provenance_due = time.monotonic() + PROVENANCE_SECONDS
             _settle(batch, changes)
-        open_bytes = {} if weighed is None else self._by_city(await weighed.fetchall())
-        return Outcome(outcomes, open_bytes, state_refused)
+        open_bytes = self._by_city(settled.open_bytes if settled else [])
+        if weighed is not None:
+            open_bytes |= self._by_city(await weighed.fetchall())
+        return Outcome(outcomes, open_bytes, state_refused, settled.words if settled else ())
 
     def _by_city(self, weights: list[tuple[int, int]]) -> dict[str, int]:
         keys = {city_id: key for key, city_id in self._city_ids.items()}
@@ -234,8 +256,8 @@ def count(batch: Batch, found: Verdicts) -> list[SpanOutcome]:
 
 
 def late_hours(columns: Columns, ids: npt.NDArray[np.int32], found: Verdicts, threshold: int) -> npt.NDArray[np.int64]:
-    """Distinct (datastream, hour since the epoch) of stored rows in hours that are summed up already."""
-    late = (found.codes == STORED) & (columns.time < threshold)
+    """Distinct (datastream, hour since the epoch) of stored or corrected rows in hours that are summed up already."""
+    late = (found.codes <= STORED) & (columns.time < threshold)
     if not late.any():
         return np.zeros((0, 2), np.int64)
     streams = ids[columns.stream[late]].astype(np.int64)

@@ -120,7 +120,7 @@ create table store.ledger (
   replayed_ignored    int8 not null default 0,
   primary key (topic, partition)
 ) with (fillfactor = 30);
-comment on table store.ledger is 'messages = decoded + dead_messages + ignored_messages; readings = stored + duplicate + dead_readings + ignored_readings; replays stay outside both';
+comment on table store.ledger is 'messages = decoded + dead_messages + ignored_messages; readings = stored + duplicate + dead_readings + ignored_readings; next_offset - first_offset = messages + replayed + skipped; a replayed record counts in replayed alone, what became of its readings in the other replayed_ columns';
 
 create table store.dialect_state (
   topic       text not null,
@@ -147,11 +147,15 @@ create table store.dead_message (
   received_at  timestamptz not null,
   city_id      int2 not null references store.city,
   mqtt_topic   text not null,
+  retained     bool not null,
+  stub         bool not null,
   payload      bytea not null,
   primary key (topic, partition, "offset", received_at)
 );
+create index dead_message_topic on store.dead_message (left(mqtt_topic, 200), received_at);
 alter table store.dead_message alter column payload set storage external;  -- mostly too short or too odd to compress
 comment on table store.dead_message is 'the exact bytes of a message with at least one dead letter, once';
+comment on column store.dead_message.stub is 'only the beginning of a payload that was refused at the gateway: not to be replayed';
 
 create table store.dead_letter (
   letter_id        int8 generated always as identity primary key,
@@ -169,12 +173,15 @@ create table store.dead_letter (
   raw_value        text,
   raw_unit         text,
   phenomenon_time  timestamptz,
-  state            text not null default 'open' check (state in ('open', 'closed')),
+  state            text not null default 'open' check (state in ('open', 'replaying', 'closed')),
   created_at       timestamptz not null default now(),
   replayed_at      timestamptz,
+  outcome          text,
   unique nulls not distinct (topic, partition, "offset", received_at, reading)
 );
-create index dead_letter_open on store.dead_letter (city_id, reason, letter_id) where state = 'open';
+create index dead_letter_state on store.dead_letter (state, city_id, reason, received_at, letter_id);
+comment on column store.dead_letter.state is 'replaying: on its way through Kafka once more, and out of the city''s budget meanwhile';
+comment on column store.dead_letter.outcome is 'what became of its last replay, at replayed_at';
 comment on column store.dead_letter.reading is 'place of the reading in its message; null: the whole message';
 
 create table store.dead_letter_bytes (
@@ -182,6 +189,16 @@ create table store.dead_letter_bytes (
   open_bytes  int8 not null
 ) with (fillfactor = 30);
 comment on table store.dead_letter_bytes is 'by city, what its open dead letters weigh: payload bytes of their messages and 256 a letter';
+
+create table store.dead_letter_purge (
+  purge_id   int8 generated always as identity primary key,
+  purged_at  timestamptz not null default now(),
+  city_id    int2 not null references store.city,
+  reason     text not null,
+  state      text not null,
+  letters    int8 not null
+);
+comment on table store.dead_letter_purge is 'what was deleted for good: the ledger goes on counting it as dead-lettered';
 
 -- Rollups: what the write path must know of them ---------------------------------------------------------------------
 
@@ -241,7 +258,7 @@ select c.key as city, l.topic, l.partition, o.first_offset, o.next_offset,
        l.messages, l.decoded, l.dead_messages, l.ignored_messages,
        l.readings, l.stored, l.duplicate, l.dead_readings, l.ignored_readings, l.skipped,
        l.replayed, l.replayed_stored, l.replayed_duplicate, l.replayed_corrected, l.replayed_dead, l.replayed_ignored,
-       abs(o.next_offset - o.first_offset - l.messages - l.skipped) + l.skipped
+       abs(o.next_offset - o.first_offset - l.messages - l.replayed - l.skipped) + l.skipped
          + abs(l.messages - l.decoded - l.dead_messages - l.ignored_messages)
          + abs(l.readings - l.stored - l.duplicate - l.dead_readings - l.ignored_readings) as unaccounted
   from store.ledger l

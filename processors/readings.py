@@ -1,0 +1,193 @@
+"""A batch's readings while it is under construction: appended one by one, computed by column at the end. Pure.
+
+Readings become entries of parallel lists as they are decoded, and one set of arrays when the batch is taken:
+conversion, range, window and flags are computed by column. `number` says whose they are: 0, 1, … of a span of the
+batch, -1, -2, … of a replayed record.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from processors.assembling import letter
+from processors.mapping import Mapping as Slots
+from processors.mapping import Refused
+from processors.standard import times
+from processors.standard.observation import Leaf, QualityTest, Reading, Reason, Rejection
+from storage.rows import Columns, DeadLetter, Replayed, Span
+
+GATEWAY_TIME = int(QualityTest.GATEWAY_TIME)
+TESTS_SHIFT = 4  # quality flags fit in four bits; both travel as one number until the batch is taken
+
+Tally = Span | Replayed
+
+
+class Readings:
+    """Rows and dead letters collected so far."""
+
+    def __init__(self, slots: Slots) -> None:
+        self.slots = slots
+        self.clear()
+
+    def clear(self) -> None:
+        """Drop everything collected."""
+        self.ignored: Counter[tuple[str, str]] = Counter()
+        self.dead: list[DeadLetter] = []
+        self._slot: list[int] = []
+        self._value: list[float] = []
+        self._time: list[int] = []
+        self._flags: list[int] = []
+        self._place: list[int] = []  # the reading's index in its message
+        # one entry a message with rows: how many, whose, offset, receive time
+        self._rows: list[int] = []
+        self._row_span: list[int] = []
+        self._row_offset: list[int] = []
+        self._row_received: list[int] = []
+
+    def __len__(self) -> int:
+        return len(self._slot)
+
+    def add(
+        self,
+        tally: Tally,
+        number: int,
+        city: str,
+        dialect: str,
+        offset: int,
+        received: int,
+        leaves: Sequence[Leaf],
+        first_place: int = 0,
+    ) -> None:
+        """Append a message's readings; on a bug in the mapping nothing of them stays."""
+        begin = len(self._slot)
+        dead_begin = len(self.dead)
+        ignored = 0
+        find = self.slots.slot
+        slot, values, stamps, flags, places = self._slot, self._value, self._time, self._flags, self._place
+        try:
+            for place, leaf in enumerate(leaves, first_place):
+                if isinstance(leaf, Reading):
+                    found = find(city, dialect, leaf)
+                    if not isinstance(found, Refused):
+                        time = leaf[5]
+                        value = leaf[3]
+                        slot.append(found)
+                        values.append(np.nan if value is None else value)
+                        if time is None:
+                            # Distinct after an outage's burst, and the same in every replay.
+                            stamps.append(received + offset % 1000)
+                            flags.append(leaf[7] | (leaf[8] | GATEWAY_TIME) << TESTS_SHIFT)
+                        else:
+                            stamps.append(time)
+                            flags.append(leaf[7] | leaf[8] << TESTS_SHIFT)
+                        places.append(place)
+                    else:
+                        self._refuse_reading(number, offset, place, leaf, found)
+                elif isinstance(leaf, Rejection):
+                    self.dead.append(letter(number, offset, place, leaf))
+                else:
+                    ignored += 1
+                    self.ignored[city, leaf.why] += 1
+        except BaseException:
+            for column in (slot, values, stamps, flags, places):
+                del column[begin:]
+            del self.dead[dead_begin:]
+            raise
+        tally.decoded += 1
+        tally.readings += len(leaves)
+        tally.ignored_readings += ignored
+        tally.dead_readings += len(self.dead) - dead_begin
+        rows = len(slot) - begin
+        if rows:
+            self._rows.append(rows)
+            self._row_span.append(number)
+            self._row_offset.append(offset)
+            self._row_received.append(received)
+
+    def refuse(self, tally: Tally, number: int, offset: int, rejection: Rejection, place: int | None = None) -> None:
+        """Append the dead letter of a whole message; `place`: of the reading it was replayed for."""
+        tally.dead_messages += 1
+        self.dead.append(letter(number, offset, place, rejection))
+
+    def _refuse_reading(self, number: int, offset: int, place: int, leaf: Reading, why: Refused) -> None:
+        value = None if leaf.value is None else repr(leaf.value)
+        self.dead.append(
+            DeadLetter(
+                number,
+                offset,
+                place,
+                why.reason,
+                why.detail,
+                leaf.device,
+                leaf.channel,
+                leaf.key,
+                value,
+                leaf.unit,
+                leaf.time,
+            )
+        )
+
+    def columns(self, tallies: Sequence[Tally], ages: Sequence[int], aheads: Sequence[int]) -> Columns:
+        """All rows in the order they came; what is outside the window or not finite becomes a dead letter.
+
+        The three arguments run parallel: a number picks from them as an index, so replayed records stand at their end,
+        the last first. `ages` and `aheads` in microseconds.
+        """
+        slots = np.array(self._slot, np.int32)
+        raw = np.array(self._value, np.float64)
+        stamps = np.array(self._time, np.int64)
+        flags = np.array(self._flags, np.int32)
+        counts = np.array(self._rows, np.int64)
+        span = np.repeat(np.array(self._row_span, np.int16), counts)
+        offset = np.repeat(np.array(self._row_offset, np.int64), counts)
+        received = np.repeat(np.array(self._row_received, np.int64), counts)
+        place = np.array(self._place, np.int32)
+        made = self.slots.normalise(
+            slots, raw, (flags & (1 << TESTS_SHIFT) - 1).astype(np.int16), (flags >> TESTS_SHIFT).astype(np.int16)
+        )
+        timely = (stamps >= received - np.array(ages, np.int64)[span]) & (
+            stamps <= received + np.array(aheads, np.int64)[span]
+        )
+        good = timely & made.finite
+        columns: tuple[npt.NDArray[np.generic], ...] = (
+            made.stream,
+            stamps,
+            made.value,
+            made.quality,
+            made.quality_tests,
+            received,
+            span,
+            offset,
+            place,
+        )
+        if not good.all():
+            for row in np.flatnonzero(~good).tolist():
+                self._refuse_row(row, tallies, int(span[row]), int(offset[row]), timely=bool(timely[row]))
+            columns = tuple(column[good] for column in columns)
+        return Columns(*columns)  # type: ignore[arg-type]  # nine of the types above
+
+    def _refuse_row(self, row: int, tallies: Sequence[Tally], span: int, offset: int, *, timely: bool) -> None:
+        stream = self.slots.source(self._slot[row])
+        if timely:
+            reason, detail = Reason.NOT_FINITE, "too large for a float8 in the canonical unit"
+        else:
+            reason = Reason.TIME_OUT_OF_RANGE
+            detail = f"{times.rfc3339(self._time[row])} is outside the city's window around the receive time"
+        tallies[span].dead_readings += 1
+        self.dead.append(
+            DeadLetter(
+                span,
+                offset,
+                self._place[row],
+                reason,
+                detail,
+                stream.device,
+                stream.channel,
+                stream.raw_key,
+                repr(self._value[row]),
+                stream.raw_unit,
+                self._time[row],
+            )
+        )
