@@ -17,21 +17,18 @@ import structlog
 from pydantic import ValidationError
 
 import service.logs
-from ingest.city import City, CityFileError, load
+from ingest.city import City, CityFileError
 from ingest.wire import kafka_topic
-from processors import kafka
+from processors import kafka, replaying
 from processors.batching import Intake
+from processors.cities import PROPERTIES, StartError, limits, read_cities
 from processors.cursor import LogError
-from processors.dialects import DIALECTS
 from processors.metrics import Metrics
 from processors.pipeline import LogAwayError, Pipeline, backoff
-from processors.routes import faults as route_faults
 from processors.settings import Settings
-from processors.standard.vocabulary import VOCABULARY
 from service.http import AddressTakenError, Endpoints
 from service.settings import faults
 from storage.errors import Refused, Unavailable
-from storage.rows import CityLimits, Property
 from storage.timescale import Writer
 
 log = structlog.get_logger()
@@ -39,10 +36,6 @@ log = structlog.get_logger()
 CONFIGURATION_ERROR = 78  # EX_CONFIG: a supervisor should not restart what a person must correct
 STOP_SECONDS = 4.0
 LAG_SECONDS = 2.0
-
-
-class StartError(Exception):
-    """The process can't start; one line a fault."""
 
 
 @click.group()
@@ -80,19 +73,6 @@ def _refuse(*lines: str) -> None:
     for line in lines:
         click.echo(f"hanse-processor: {line}", err=True)
     sys.exit(CONFIGURATION_ERROR)
-
-
-def read_cities(paths: Sequence[Path]) -> list[City]:
-    """Load and check the city files; each city once, routes usable. Raises CityFileError, StartError."""
-    cities: dict[str, City] = {}
-    for path in paths:
-        city = load(path)
-        if wrong := route_faults(city, DIALECTS):
-            raise StartError("\n".join(f"{path}: {fault}" for fault in wrong))
-        if city.key in cities:
-            raise StartError(f"{path}: city.key = {city.key!r}: another file has it already; every city has one file")
-        cities[city.key] = city
-    return list(cities.values())
 
 
 async def _run(settings: Settings, cities: Sequence[City], *, accept_loss: bool) -> None:
@@ -142,15 +122,8 @@ async def _work(
     pipeline: Pipeline,
     metrics: Metrics,
 ) -> None:
-    limits = [
-        CityLimits(c.key, c.city.name, c.city.ags, c.limits.new_datastreams_per_hour, c.limits.dead_letter_bytes)
-        for c in cities
-    ]
-    properties = [
-        Property(p.key, p.unit, p.domain, p.kind, p.aggregation, p.minimum, p.maximum) for p in VOCABULARY.values()
-    ]
     await _patiently(writer.connect)
-    await _patiently(lambda: writer.register(limits, properties))
+    await _patiently(lambda: writer.register(limits(cities), PROPERTIES))
     metrics.database(reachable=True)
     await _patiently(consumer.start)
     watch = asyncio.create_task(_watch_lag(consumer, metrics))
@@ -195,6 +168,8 @@ async def _until_signalled():  # type: ignore[no-untyped-def]  # noqa: ANN202
         loop.add_signal_handler(number, stopped.set)
     yield stopped
 
+
+main.add_command(replaying.command)
 
 if __name__ == "__main__":
     main()

@@ -1,4 +1,6 @@
-"""The log, read through aiokafka: assignment by the group, offsets by the database. The only importer of aiokafka here.
+"""The log, read and (for replays) written through aiokafka: the only importer of it here.
+
+Assignment is by the group, offsets are by the database.
 
 aiokafka hides lost connections and logs what a rebalance callback raises, so the callbacks only count epochs; reading
 positions and seeking happen in the pipeline's loop. The group's own committed offsets are written for lag tools alone.
@@ -6,7 +8,7 @@ positions and seeking happen in the pipeline's loop. The group's own committed o
 
 import asyncio
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import aiokafka
 import structlog
@@ -32,10 +34,21 @@ ANSWER_SECONDS = 10.0
 REFUSED = (*REFUSALS, TopicAuthorizationFailedError, GroupAuthorizationFailedError)
 FETCH_BYTES = 8 * 1024 * 1024
 PARTITION_BYTES = 1024 * 1024
+RECORD_BYTES = 2 * 1024 * 1024  # as the topics take it
+SEND_SECONDS, CLOSE_SECONDS = 30.0, 3.0
 
 
 class KafkaRefusedError(Exception):
     """A refused login or right, a missing topic, another number of partitions than configured: waiting cures none."""
+
+
+class Outgoing(NamedTuple):
+    """A record to be written to a partition of its own choice; Kafka stamps it with the time of writing."""
+
+    partition: TopicPartition
+    key: bytes
+    value: bytes
+    headers: Sequence[tuple[str, bytes]]
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
@@ -197,3 +210,62 @@ class Consumer:
                 await self._consumer.commit(told)
         except (KafkaError, TimeoutError) as error:
             log.debug("group offsets not written", why=repr(error))
+
+
+class Producer:
+    """Writes replays: idempotent, acks=all. Raises LogAwayError with the real cause, KafkaRefusedError."""
+
+    def __init__(self, settings: KafkaSettings) -> None:
+        self._settings = settings
+        self._producer = aiokafka.AIOKafkaProducer(
+            bootstrap_servers=settings.kafka_bootstrap_servers,
+            client_id="hanse-replay",
+            enable_idempotence=True,
+            acks="all",
+            max_request_size=RECORD_BYTES,
+            request_timeout_ms=round(ANSWER_SECONDS * 1000),
+            **arguments(settings),
+        )
+
+    async def start(self) -> None:
+        """Connect."""
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                await self._producer.start()
+        except REFUSED as error:
+            raise KafkaRefusedError(f"Kafka refuses: {error!r}") from error
+        except (KafkaError, OSError, TimeoutError) as error:
+            why, refused = await why_unreachable(self._settings)
+            raise (KafkaRefusedError if refused else LogAwayError)(why) from error
+
+    async def send(self, records: Sequence[Outgoing]) -> None:
+        """Return once Kafka has all of them; after an error any of them may be there."""
+        try:
+            async with asyncio.timeout(SEND_SECONDS):
+                sent = [
+                    await self._producer.send(
+                        one.partition.topic,
+                        one.value,
+                        one.key,
+                        partition=one.partition.partition,
+                        headers=list(one.headers),
+                    )
+                    for one in records
+                ]
+                await asyncio.gather(*sent)
+        except REFUSED as error:
+            raise KafkaRefusedError(f"Kafka refuses: {error!r}") from error
+        except AssertionError as error:  # aiokafka's word for a partition that is not there
+            raise KafkaRefusedError(f"Kafka lacks a partition that letters came from: {error}") from error
+        except (KafkaError, OSError, TimeoutError) as error:
+            raise LogAwayError(f"Kafka does not take replays: {error!r}") from error
+
+    async def close(self) -> None:
+        """Close, within a time limit: aiokafka's own stop waits for Kafka without end."""
+        stopping = asyncio.create_task(self._producer.stop())
+        await asyncio.wait({stopping}, timeout=CLOSE_SECONDS)
+        if not stopping.done():
+            self._producer._sender.sender_task.cancel()  # noqa: SLF001  (no public way to end it)
+            await asyncio.wait({asyncio.create_task(self._producer.client.close())}, timeout=CLOSE_SECONDS)
+            stopping.cancel()
+        await asyncio.gather(stopping, return_exceptions=True)

@@ -29,6 +29,8 @@ MESSAGES = Counter(
 )
 # A rise names what a city's networks do wrong; `internal_error` is a bug of ours.
 REJECTIONS = Counter("hanse_processor_rejections_total", "Dead letters of messages and readings", ["city", "reason"])
+# Dead letters' readings sent once more, by what became of them; `dead`: not yet cured, `ignored`: replayed twice.
+REPLAYED = Counter("hanse_processor_replayed_total", "Replayed readings, by what became of them", ["city", "outcome"])
 # Known to be no observation: retained copies, simulated uplinks, routes to `ignore`.
 IGNORED = Counter("hanse_processor_ignored_total", "Messages and readings left out knowingly", ["city", "why"])
 # Records in Kafka that are not in the database yet. Growing: the database or this process is the bottleneck, or away.
@@ -119,6 +121,8 @@ class Metrics:
             MESSAGES.labels(city, "decoded").inc(span.decoded)
             MESSAGES.labels(city, "dead_lettered").inc(span.dead_messages)
             MESSAGES.labels(city, "ignored").inc(span.ignored_messages)
+            for became, count in what.replayed.items():
+                REPLAYED.labels(city, became).inc(count)
             for reason, count in what.dead.items():
                 rejections[city, reason] += count
             self.committed_offsets[span.partition] = (span.next_offset, span.last_timestamp / 1000)

@@ -45,9 +45,8 @@ with recursive pair as (
      where l.state = %(state)s and (l.city_id, l.reason) > (p.city_id, p.reason)
      order by l.city_id, l.reason limit 1) n)
 """
-_BY_PAIR = (
-    _PAIRS
-    + """
+_BY_PAIR = """
+{pairs}
 select {columns} from pair
   join store.city c using (city_id)
  cross join lateral (
@@ -62,7 +61,6 @@ select {columns} from pair
    and (%(reasons)s::text[] is null or pair.reason = any(%(reasons)s))
  order by l.received_at {way}, l.letter_id {way} limit %(limit)s
 """
-)
 _BY_TOPIC = """
 select {columns} from store.dead_message m
   join store.dead_letter l on l.topic = m.topic and l.partition = m.partition and l."offset" = m."offset"
@@ -173,6 +171,7 @@ async def page(
 ) -> list[Letter]:
     """The next letters after a place, without their payloads."""
     words = {
+        "pairs": _PAIRS,
         "columns": _COLUMNS,
         "message": _MESSAGE,
         "where": _WHERE,
@@ -256,7 +255,7 @@ async def purge(conn: Connection, letters: Collection[Letter], state: str) -> in
     async with conn.transaction():
         await scales.lock(conn)
         cursor = await conn.execute(DELETE, ([letter["letter_id"] for letter in letters], state))
-        gone = sum(count for (count,) in await cursor.fetchall())
+        gone = sum(int(count) for (count,) in await cursor.fetchall())
         await scales.settle(conn)
         await conn.execute(DELETE_MESSAGES, [list(column) for column in zip(*keys, strict=True)] or [[], [], [], []])
     return gone

@@ -17,7 +17,7 @@ T = TypeVar("T")
 Command = Callable[..., Any]
 
 
-class When(click.ParamType):
+class When(click.ParamType[datetime]):
     """A time: RFC 3339, or without a zone UTC; or a date."""
 
     name = "time"
