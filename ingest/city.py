@@ -125,12 +125,24 @@ class Device(_Table):
     """What the city knows of a sensor that the sensor does not say. `match` is a shell pattern on the device id."""
 
     match: str = Field(min_length=1)
-    name: str | None = None
+    name: str | None = Field(default=None, min_length=1)
     latitude: float | None = Field(default=None, ge=-90, le=90)
     longitude: float | None = Field(default=None, ge=-180, le=180)
     timezone: Zone | None = None
-    range: dict[str, tuple[float, float]] = Field(default_factory=dict)
-    parameters: dict[str, float | str | bool] = Field(default_factory=dict)
+    range: dict[str, tuple[float, float]] = Field(default_factory=dict)  # in the property's unit, inf for no limit
+    parameters: dict[str, Annotated[float, Field(allow_inf_nan=False)] | str | bool] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _sound(self) -> "Device":
+        if (self.latitude is None) != (self.longitude is None):
+            raise ValueError("latitude and longitude belong together")
+        texts = [self.match, self.name, *self.parameters, *self.parameters.values()]
+        if any(isinstance(text, str) and "\0" in text for text in texts):
+            raise ValueError("U+0000 can't be stored; leave it out")
+        for key, (low, high) in self.range.items():
+            if not low < high:
+                raise ValueError(f"range.{key} = [{low}, {high}]: the lower limit comes first")
+        return self
 
 
 class City(_Table):

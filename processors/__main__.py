@@ -26,6 +26,7 @@ from processors.cursor import LogError
 from processors.metrics import Metrics
 from processors.pipeline import LogAwayError, Pipeline, backoff
 from processors.settings import Settings
+from processors.stations import Stations
 from service.http import AddressTakenError, Endpoints
 from service.settings import faults
 from storage.errors import Refused, Unavailable
@@ -123,7 +124,7 @@ async def _work(
     metrics: Metrics,
 ) -> None:
     await _patiently(writer.connect)
-    await _patiently(lambda: writer.register(limits(cities), PROPERTIES))
+    await _patiently(lambda: writer.register(limits(cities), PROPERTIES, Stations(cities).facts))
     metrics.database(reachable=True)
     await _patiently(consumer.start)
     watch = asyncio.create_task(_watch_lag(consumer, metrics))

@@ -21,6 +21,7 @@ from processors.readings import Readings, Tally
 from processors.routes import IGNORE, Routes
 from processors.standard.observation import Decoded, Ignored, Message, Reason, Rejection
 from processors.state import NOTHING, Memory, unreadable
+from processors.stations import Stations
 from storage.rows import (
     Batch,
     RawMessage,
@@ -98,7 +99,7 @@ class Intake:
         self._dialects = dialects
         self._seen: dict[Sequence[tuple[str, bytes]], _Seen] = {}
         self._memory = Memory()
-        self._rows = Readings(Slots(StreamTable()))
+        self._rows = Readings(Slots(StreamTable()), Stations(cities))
         self.clear()
 
     def clear(self) -> None:

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ingest.city import City, load
+from processors import routes, stations
 from processors.dialects import DIALECTS
-from processors.routes import faults
 from processors.standard.vocabulary import VOCABULARY
 from storage.rows import CityLimits, Property
 
@@ -19,11 +19,11 @@ class StartError(Exception):
 
 
 def read_cities(paths: Sequence[Path]) -> list[City]:
-    """Load and check the city files; each city once, routes usable. Raises CityFileError, StartError."""
+    """Load and check the city files; each city once, routes and devices usable. Raises CityFileError, StartError."""
     cities: dict[str, City] = {}
     for path in paths:
         city = load(path)
-        if wrong := faults(city, DIALECTS):
+        if wrong := [*routes.faults(city, DIALECTS), *stations.faults(city)]:
             raise StartError("\n".join(f"{path}: {fault}" for fault in wrong))
         if city.key in cities:
             raise StartError(f"{path}: city.key = {city.key!r}: another file has it already; every city has one file")

@@ -14,8 +14,9 @@ import numpy.typing as npt
 from processors.assembling import letter
 from processors.mapping import Mapping as Slots
 from processors.mapping import Refused
-from processors.standard import times
+from processors.standard import quality, times
 from processors.standard.observation import Leaf, QualityTest, Reading, Reason, Rejection
+from processors.stations import Stations
 from storage.rows import Columns, DeadLetter, Replayed, Span
 
 GATEWAY_TIME = int(QualityTest.GATEWAY_TIME)
@@ -27,8 +28,9 @@ Tally = Span | Replayed
 class Readings:
     """Rows and dead letters collected so far."""
 
-    def __init__(self, slots: Slots) -> None:
+    def __init__(self, slots: Slots, stations: Stations) -> None:
         self.slots = slots
+        self._stations = stations
         self.clear()
 
     def clear(self) -> None:
@@ -147,6 +149,9 @@ class Readings:
         made = self.slots.normalise(
             slots, raw, (flags & (1 << TESTS_SHIFT) - 1).astype(np.int16), (flags >> TESTS_SHIFT).astype(np.int16)
         )
+        station = self._stations.limits(self.slots.streams, made.stream)
+        if station is not None:
+            quality.assess_station(made.value, *station, made.quality, made.quality_tests)
         timely = (stamps >= received - np.array(ages, np.int64)[span]) & (
             stamps <= received + np.array(aheads, np.int64)[span]
         )

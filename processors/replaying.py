@@ -30,6 +30,7 @@ from processors.cities import PROPERTIES, StartError, limits, read_cities
 from processors.cursor import Bounds, Cursor
 from processors.pipeline import LogAwayError
 from processors.settings import Settings
+from processors.stations import Stations
 from service.settings import faults
 from storage import letters
 from storage.errors import Refused, Unavailable
@@ -150,7 +151,7 @@ async def rehearse(settings: Settings, cities: Sequence[City], wanted: Wanted, *
     table = Table("id", "city", "reason", "device", "key", "would be", box=SIMPLE_HEAD)
     total: Counter[str] = Counter()
     try:
-        await writer.register(limits(cities), PROPERTIES)
+        await writer.register(limits(cities), PROPERTIES, Stations(cities).facts)
         rehearsal = Rehearsal(writer, cities)
         async with letters.opened(settings.database_dsn) as conn:
             async for page in chosen(conn, wanted):

@@ -13,8 +13,9 @@ import numpy as np
 import numpy.typing as npt
 import psycopg
 
+from storage import devices
 from storage.errors import Refused, Verdict, one_line, verdict
-from storage.rows import Batch, CityLimits, Property, Stream, StreamTable, clean
+from storage.rows import Batch, CityLimits, Describe, Facts, Property, Stream, StreamTable, clean
 from storage.sheet import QUOTA, REJECTED
 
 NAME_CHARACTERS = 300  # the table's own check
@@ -156,8 +157,14 @@ async def register_properties(conn: Connection, properties: Sequence[Property]) 
 class Datastreams:
     """The memory of one writer: ids and newest times by stream number; `newest` is a guess that costs, never harms."""
 
-    def __init__(self, cities: Mapping[str, City], properties: Mapping[str, int]) -> None:
+    def __init__(
+        self,
+        cities: Mapping[str, City],
+        properties: Mapping[str, int],
+        describe: Describe = lambda _city, _device: Facts(),
+    ) -> None:
         self._cities = cities
+        self._describe = describe
         self._properties = properties
         self._table: StreamTable | None = None
         self._ids = np.zeros(0, np.int32)
@@ -195,6 +202,7 @@ class Datastreams:
         if missing:
             await _make(conn, missing, refused)
             await _find(conn, missing, ids, batch.streams)
+            await devices.place(conn, {(n.city, n.city_id, n.device) for n in missing if ids[n.number]}, self._describe)
         await conn.execute("savepoint rows")
         return Resolved(ids, refused)
 

@@ -6,7 +6,7 @@ a row names its datastream by a process-local number of the `StreamTable`, and t
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
@@ -198,6 +198,18 @@ class CityLimits(NamedTuple):
     ags: str
     new_datastreams_per_hour: int
     dead_letter_bytes: int
+
+
+class Facts(NamedTuple):
+    """What is known of a device from outside its messages; `parameters` is a JSON object."""
+
+    latitude: float | None = None
+    longitude: float | None = None
+    parameters: str = "{}"
+
+
+# City and device to what is known of it.
+Describe = Callable[[str, str], Facts]
 
 
 class Property(NamedTuple):

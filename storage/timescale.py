@@ -17,13 +17,25 @@ import numpy.typing as npt
 import psycopg
 import structlog
 
-from storage import connection, deadletters, offsets, replays, states
+from storage import connection, deadletters, devices, offsets, replays, states
 from storage.copying import INCOMING, Table
 from storage.datastreams import Datastreams, register_cities, register_properties, write_changes
 from storage.deadletters import refusals
 from storage.errors import Fenced, Refused, Unavailable, outcome
 from storage.metrics import COMMIT_SECONDS, PHASE_SECONDS, ROLLBACKS
-from storage.rows import Batch, CityLimits, Columns, Outcome, Position, Property, SpanOutcome, Stream, TopicPartition
+from storage.rows import (
+    Batch,
+    CityLimits,
+    Columns,
+    Describe,
+    Facts,
+    Outcome,
+    Position,
+    Property,
+    SpanOutcome,
+    Stream,
+    TopicPartition,
+)
 from storage.sheet import DUPLICATE, REASONS, STORED, Verdicts, screen
 
 UNACCOUNTED = "select city, sum(unaccounted)::int8 from hanse.ledger group by city"
@@ -51,6 +63,7 @@ class Writer:
         self._properties: dict[str, Property] = {}
         self._city_ids: dict[str, int] = {}
         self._datastreams: Datastreams | None = None
+        self._describe: Describe = lambda _city, _device: Facts()
         self._table = Table()
         self._provenance_due = 0.0
 
@@ -59,16 +72,24 @@ class Writer:
         async with self._busy, self._guard():
             await self._ready()
 
-    async def register(self, cities: Sequence[CityLimits], properties: Sequence[Property]) -> None:
-        """Make the cities and properties known to the database and to this writer.
+    async def register(
+        self,
+        cities: Sequence[CityLimits],
+        properties: Sequence[Property],
+        describe: Describe = lambda _city, _device: Facts(),
+    ) -> None:
+        """Make the cities, properties and what is known of devices known to the database and to this writer.
 
         Raises Refused for a property whose unit is another there.
         """
         async with self._busy, self._guard():
             self._cities |= {c.key: c for c in cities}
             self._properties |= {p.key: p for p in properties}
+            self._describe = describe
             self.forget()
-            await self._known(await self._ready())
+            conn = await self._ready()
+            await self._known(conn)
+            await devices.place_all(conn, {c.key: self._city_ids[c.key] for c in cities}, describe)
 
     async def positions(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, Position]:
         """Position of each partition; one that the database does not know is absent."""
@@ -135,7 +156,7 @@ class Writer:
             cities = await register_cities(conn, list(self._cities.values()))
             properties = await register_properties(conn, list(self._properties.values()))
             self._city_ids = {key: city.city_id for key, city in cities.items()}
-            self._datastreams = Datastreams(cities, properties)
+            self._datastreams = Datastreams(cities, properties, self._describe)
         return self._datastreams
 
     async def _write(

@@ -26,6 +26,18 @@ def worse(one: int, other: int) -> int:
     return int(_FLAG[max(_RANK[one], _RANK[other])])
 
 
+def assess_station(value: Floats, minimum: Floats, maximum: Floats, quality: Shorts, tests: Shorts) -> None:
+    """Flag, in place, values outside the range that their station can show: suspect, and the bit STATION_RANGE.
+
+    NaN in a limit: there is none. A missing value has nothing to test; a value nobody tested yet is good if it passes.
+    """
+    outside = (value < minimum) | (value > maximum)
+    passed = ((value >= minimum) | (value <= maximum)) & ~outside
+    quality[outside] = _FLAG[np.maximum(_RANK[quality[outside]], _RANK[Quality.SUSPECT])]
+    quality[passed] = _FLAG[np.maximum(_RANK[quality[passed]], _RANK[Quality.GOOD])]
+    tests[outside] |= np.int16(QualityTest.STATION_RANGE)
+
+
 def assess(
     value: Floats,
     minimum: Floats,
