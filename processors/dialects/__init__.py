@@ -7,13 +7,14 @@ business wherever the dialect does not fix it.
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
-from processors.dialects import hanse, ttn
+from processors.dialects import chirpstack, hanse, ttn
 from processors.standard.observation import Decoded, Message
 
 Decode = Callable[[Message], Decoded]
 
 DIALECTS: Mapping[str, Decode] = MappingProxyType(
     {
+        "chirpstack": chirpstack.decode,
         "hanse": hanse.decode,
         "ttn": ttn.decode,
     }

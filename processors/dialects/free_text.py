@@ -34,7 +34,7 @@ _POINT = rf"{_SIGN}(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+){_EXPONENT}"
 _GROUPS = r"[0-9]{1,3}(?:\.[0-9]{3})+,[0-9]+|[0-9]{1,3}(?:,[0-9]{3})+\.[0-9]+"
 _COMMA = rf"{_SIGN}(?:{_GROUPS}|[0-9]*,[0-9]+{_EXPONENT})"
 # A unit begins with a letter or one of these signs, and holds nothing that could be part of a second number or a list.
-_UNIT = r"(?P<unit>(?:[^\W\d_]|[%‰°º˚℃℉])[^,;:=\"'\\<>|\x00-\x1f]{0,30})"
+_UNIT = r"(?P<unit>(?:[^\W\d_]|[%‰°º˚℃℉])[^,;:=\"'\\<>|\x00-\x1f\ud800-\udfff]{0,30})"
 _REST = rf"(?![.,0-9])\s*{_UNIT}?"
 _WITH_POINT = re.compile(rf"(?P<number>{_POINT}){_REST}")
 _WITH_COMMA = re.compile(rf"(?P<number>{_COMMA}|{_POINT}){_REST}")

@@ -90,6 +90,7 @@ def test_one_separator_before_three_digits_is_a_decimal_one_not_a_thousand(comma
         "-0x10",
         "12 C / 54 F, later",
         "5\x00",
+        "5 m\ud800",
     ],
 )
 def test_what_could_be_several_things_is_no_number(text):

@@ -1,0 +1,14 @@
+"""A message of each stateless dialect, rich in what it may hold: topic, and body as JSON value or as bytes."""
+
+MESSAGES = {
+    "chirpstack": (
+        "application/1/device/0101010101010101/event/up",
+        {
+            "time": "2026-11-23T10:00:00.775023242+00:00",
+            "deviceInfo": {"devEui": "0101010101010101", "deviceProfileName": "em300"},
+            "object": {"temperature": 7.5, "list": [1, True, "24.1 C", None], "probe": {"t": "x"}},
+            "objectJSON": "{}",
+            "rxInfo": [{"gwTime": "2026-11-23T10:00:00.5+00:00", "rssi": -35}],
+        },
+    ),
+}
