@@ -7,7 +7,7 @@ business wherever the dialect does not fix it.
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
-from processors.dialects import chirpstack, hanse, ttn
+from processors.dialects import chirpstack, hanse, pegelonline, ttn
 from processors.standard.observation import Decoded, Message
 
 Decode = Callable[[Message], Decoded]
@@ -16,6 +16,7 @@ DIALECTS: Mapping[str, Decode] = MappingProxyType(
     {
         "chirpstack": chirpstack.decode,
         "hanse": hanse.decode,
+        "pegelonline": pegelonline.decode,
         "ttn": ttn.decode,
     }
 )

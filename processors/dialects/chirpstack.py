@@ -2,8 +2,8 @@
 
 An uplink's readings are the leaves of `object` (version 3 may send it as text, `objectJSON`), which the codec of the
 device's ChirpStack profile made: a profile of ours gives them a meaning, by that profile's name. A device status brings
-the battery's charge. Other events hold no readings. Messages as in chirpstack/api/proto/integration/integration.proto and
-version 3's documentation of its event types.
+the battery's charge. Other events hold no readings. Messages as in ChirpStack's integration.proto and in version 3's
+documentation of its event types.
 """
 
 import base64

@@ -11,4 +11,19 @@ MESSAGES = {
             "rxInfo": [{"gwTime": "2026-11-23T10:00:00.5+00:00", "rssi": -35}],
         },
     ),
+    "pegelonline": (
+        "edis/pegelonline/elbe/hamburg/hamburg/hpa/bacb459b-0f24-4233-bb35-cd224a51678e/w",
+        {
+            "uuid": "bacb459b-0f24-4233-bb35-cd224a51678e",
+            "timeseries": [
+                {
+                    "shortname": "W",
+                    "unit": "cm",
+                    "measurements": [{"timestamp": "2026-11-23T10:59:00+01:00", "value": 555}],
+                    "currentMeasurement": {"timestamp": "2026-11-23T10:59:00+01:00", "value": 555},
+                },
+                {"shortname": "PH", "unit": "--", "measurement": {"timestamp": "2026-11-23T10:00:00Z", "value": 7.9}},
+            ],
+        },
+    ),
 }
