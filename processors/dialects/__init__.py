@@ -7,7 +7,7 @@ business wherever the dialect does not fix it.
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
-from processors.dialects import chirpstack, hanse, pegelonline, ttn
+from processors.dialects import chirpstack, hanse, pegelonline, tasmota, ttn
 from processors.standard.observation import Decoded, Message
 
 Decode = Callable[[Message], Decoded]
@@ -17,6 +17,7 @@ DIALECTS: Mapping[str, Decode] = MappingProxyType(
         "chirpstack": chirpstack.decode,
         "hanse": hanse.decode,
         "pegelonline": pegelonline.decode,
+        "tasmota": tasmota.decode,
         "ttn": ttn.decode,
     }
 )

@@ -4,6 +4,7 @@ A leaf is given a meaning here only where the caller names a property; otherwise
 """
 
 from collections.abc import Iterable
+from itertools import islice
 from typing import Any, NamedTuple
 
 from processors.dialects import free_text
@@ -130,7 +131,7 @@ def refused(reason: Reason, detail: str, key: str, value: Any, at: At, unit: str
 
 def collected(leaves: Iterable[Leaf], message: Message, device: str | None) -> Decoded:
     """A message's leaves, unless they are too many or none; a retained copy's count only with a time of their own."""
-    found: list[Leaf] = list(leaves)
+    found: list[Leaf] = list(islice(leaves, message.max_readings + 1))
     if len(found) > message.max_readings:
         return too_many(message, device)
     if message.retain:

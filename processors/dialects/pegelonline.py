@@ -1,8 +1,8 @@
 """PEGELONLINE over EDIS: water levels of the federal waterways, a message a measurement, JSON.
 
 Topic `edis/pegelonline/{water}/{state}/{region}/{agency}/{station uuid}/{parameter}`. Both shapes are read: MQTT's,
-with one `timeseries` and its `measurement`, and that of the Kafka side, a list of them with `measurements`. A parameter's
-meaning is fixed by its short name, its unit comes with it. Written after the EDIS bridge (52North,
+with one `timeseries` and its `measurement`, and that of the Kafka side, a list of them with `measurements`. What a
+parameter means is fixed by its short name, its unit comes with it. Written after the EDIS bridge (52North,
 pegelonline-kafka-consumer: TopicEncoder and the message example in docs) and the parameter list of wetterdienst's
 docs/data/coverage/wsv.
 """
@@ -10,7 +10,7 @@ docs/data/coverage/wsv.
 from collections.abc import Iterator
 from typing import Any
 
-from processors.dialects.leaves import SECOND_COPY, At, collected, device_name, leaf, refused, too_many
+from processors.dialects.leaves import SECOND_COPY, At, collected, device_name, leaf, refused
 from processors.dialects.strict_json import kind, load_object, shown, storable
 from processors.standard.observation import Decoded, Leaf, Message, Reason, Rejection
 from processors.standard.times import parse
@@ -58,12 +58,9 @@ def decode(message: Message) -> Decoded:
     series = body.get("timeseries")
     if not isinstance(series, dict | list):
         return Rejection(Reason.MALFORMED, f"timeseries: {kind(series)} where an object is expected", device)
-    leaves: list[Leaf] = []
-    for one in series if isinstance(series, list) else [series]:
-        for found in _series(one, At(device.lower()), levels[7] if len(levels) == _LEVELS else ""):
-            leaves.append(found)
-            if len(leaves) > message.max_readings:
-                return too_many(message, device)
+    at, parameter = At(device.lower()), levels[7] if len(levels) == _LEVELS else ""
+    several = series if isinstance(series, list) else [series]
+    leaves = (found for one in several for found in _series(one, at, parameter))
     return collected(leaves, message, device)
 
 

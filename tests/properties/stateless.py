@@ -26,4 +26,17 @@ MESSAGES = {
             ],
         },
     ),
+    "tasmota": (
+        "tele/tasmota_1/SENSOR",
+        {
+            "Time": "2026-10-25T02:30:00",
+            "Epoch": 1_795_428_000,
+            "ENERGY": {"TotalStartTime": "2021-10-25T15:22:04", "Total": 9098.245, "Current": [1.32, 2.1]},
+            "DS18B20-1": {"Id": "00000566CC39", "Temperature": 13.3},
+            "ZbReceived": {"0x1": {"Temperature": 1}},
+            "LD2410": {"Distance": [200, [1]]},
+            "TempUnit": "C",
+            "Switch1": "ON",
+        },
+    ),
 }
