@@ -7,7 +7,7 @@ business wherever the dialect does not fix it.
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
-from processors.dialects import chirpstack, hanse, pegelonline, tasmota, ttn
+from processors.dialects import chirpstack, hanse, iot_agent_json, pegelonline, tasmota, ttn, ultralight
 from processors.standard.observation import Decoded, Message
 
 Decode = Callable[[Message], Decoded]
@@ -16,8 +16,10 @@ DIALECTS: Mapping[str, Decode] = MappingProxyType(
     {
         "chirpstack": chirpstack.decode,
         "hanse": hanse.decode,
+        "iot_agent_json": iot_agent_json.decode,
         "pegelonline": pegelonline.decode,
         "tasmota": tasmota.decode,
         "ttn": ttn.decode,
+        "ultralight": ultralight.decode,
     }
 )

@@ -39,4 +39,22 @@ MESSAGES = {
             "Switch1": "ON",
         },
     ),
+    "iot_agent_json": (
+        "/json/4jggokgpepnvsb2uv4s40d59ov/sensor01/attrs",
+        [
+            {"h": "45%", "t": "23,5", "l": {"a": 2, "c": ["1", None]}, "TimeInstant": "2026-11-23T10:00:00Z"},
+            {
+                "id": "urn:ngsi-ld:WeatherObserved:1",
+                "type": "WeatherObserved",
+                "dateObserved": {"type": "DateTime", "value": "2026-11-23T10:00:00Z"},
+                "temperature": {"type": "Property", "value": 7, "unitCode": "CEL", "observedAt": "2026-11-23T10:00Z"},
+                "location": {"type": "GeoProperty", "value": {"type": "Point", "coordinates": [12, 54]}},
+                "humidity": {"value": 1, "metadata": {"TimeInstant": {"value": "2026-11-23T10:00:00Z"}}},
+            },
+        ],
+    ),
+    "ultralight": (
+        "/ul/4jggokgpepnvsb2uv4s40d59ov/sensor01/attrs",
+        b"2026-11-23T10:00:00Z|t|15,5|k|abc#pos|43.46321/-3.80446#|c|7|b|18##MQTT_2@ping|MADE_OK",
+    ),
 }
