@@ -101,7 +101,8 @@ def leaf(
     elif isinstance(value, int | float):
         result = number(value)
         if result is None:
-            return refused(Reason.NOT_FINITE, f"{key} is too large for a double", key, value, at, unit)
+            what = "no number (NaN)" if value != value else "too large for a double"  # noqa: PLR0124 - NaN's mark
+            return refused(Reason.NOT_FINITE, f"{key} is {what}", key, value, at, unit)
     else:
         return _no_number(key, value, at, name)
     if at.fault is not None:

@@ -57,4 +57,15 @@ MESSAGES = {
         "/ul/4jggokgpepnvsb2uv4s40d59ov/sensor01/attrs",
         b"2026-11-23T10:00:00Z|t|15,5|k|abc#pos|43.46321/-3.80446#|c|7|b|18##MQTT_2@ping|MADE_OK",
     ),
+    "senml": (
+        "senml/hafen",
+        [
+            {"bn": "urn:dev:ow:10e2073a0108006:", "bt": 1_795_428_000.25, "bu": "A", "bver": 10, "bv": 1, "bs": 2},
+            {"n": "voltage", "u": "V", "v": 120.1, "s": 3},
+            {"n": "current", "t": -5, "v": 1.2},
+            {"n": "open", "vb": True, "bt": 0, "t": -60},
+            {"n": "label", "vs": "x"},
+            {"n": "old", "v": 1, "future_": 1},
+        ],
+    ),
 }

@@ -1,0 +1,241 @@
+"""SenML (RFC 8428): a list of records in JSON or CBOR, on any topic.
+
+A name is base name and name; base fields hold until they are set again, across devices, too. A time below 2**28 seconds
+is relative to now. CBOR comes with the labels of the RFC or, as some encoders do, with JSON's names. What a name means
+is left to the mapping, but for the one unit that says it (%EL, what a battery has left). A record with a field that
+must be understood (its name ends in `_`) is refused, its neighbours are not.
+"""
+
+import math
+import re
+from collections.abc import Iterator
+from decimal import Decimal
+from typing import Any, NoReturn
+
+import cbor2
+
+from processors.dialects.leaves import (
+    LONGEST_NAME,
+    NO_OBSERVATION,
+    RETAINED,
+    At,
+    collected,
+    device_name,
+    leaf,
+    too_many,
+)
+from processors.dialects.strict_json import kind, load, shown, storable
+from processors.standard.observation import Decoded, Leaf, Message, QualityTest, Reading, Reason, Rejection
+from processors.standard.times import from_epoch
+
+FILTERS: tuple[str, ...] = ()  # the RFC names no topics: a city routes its own here
+
+_SECOND_US = 1_000_000
+_RELATIVE = 2**28
+_KNOWN_FEATURES = 0b11010  # versions are bits: 1 and 3 always (10), 4 secondary units (RFC 9100)
+
+_LABELS = dict(enumerate(("bs", "bv", "bu", "bt", "bn", "bver", "n", "u", "v", "vs", "vb", "s", "t", "ut", "vd"), -6))
+_BASES = {"bn": "", "bt": 0.0, "bu": None, "bv": 0.0, "bs": 0.0}
+_NUMBERS = frozenset({"bt", "bv", "bs", "v", "s", "t"})
+_TEXTS = frozenset({"bn", "bu", "n", "u", "vs", "vd"})
+_VALUES = ("v", "vb", "vs", "vd")
+
+MEANINGS = {"%EL": ("device_battery_level", "%")}
+_POSITIONS = frozenset({"lat", "lon"})
+
+# A device URN (RFC 9039) and what follows it.
+_DEVICE_URN = re.compile(r"(urn:dev:[a-z]+:[^:/_]+)(?:[:/_](.*))?", re.DOTALL)
+
+_SELF_DESCRIBED = b"\xd9\xd9\xf7"
+_END = "end of payload"
+
+
+def decode(message: Message) -> Decoded:
+    """Readings of a pack of records. Never raises."""
+    records = _records(message)
+    if isinstance(records, Rejection):
+        return records
+    if len(records) > message.max_readings:
+        return too_many(message, None)
+    base = dict(_BASES)
+    leaves = (found for record in records for found in _record(record, base, message))
+    return collected(leaves, message, None)
+
+
+def _records(message: Message) -> list[Any] | Rejection:
+    payload = message.payload
+    body = _cbor(payload) if payload[:1] >= b"\x80" and payload[:1] != b"\xef" else load(payload)  # not a BOM
+    if isinstance(body, list):
+        for record in body:
+            version = record.get("bver") if isinstance(record, dict) else None
+            if version is not None and not _is_known(version):
+                return Rejection(Reason.MALFORMED, f"version {shown(str(version)):.40} has features unknown here")
+        return body
+    if isinstance(body, Rejection):
+        return body
+    return Rejection(Reason.MALFORMED, f"{kind(body)} where a list of records is expected")
+
+
+def _is_known(version: Any) -> bool:
+    if not isinstance(version, int) or isinstance(version, bool):
+        return False
+    return version <= 10 or version & ~_KNOWN_FEATURES == 0  # noqa: PLR2004 - RFC 8428, section 4.4
+
+
+def _cbor(payload: bytes) -> Any:
+    """The list that CBOR bytes are, its records with JSON's names, or why it is none."""
+    payload = payload.removeprefix(_SELF_DESCRIBED)
+    marked = b"\x82" + payload + cbor2.dumps(_END)  # what follows the payload shows where it ended
+    try:
+        body, end = cbor2.loads(marked, semantic_decoders=_REFUSED, max_depth=64)
+    except (cbor2.CBORError, EOFError, ValueError, TypeError, OverflowError) as error:
+        return Rejection(Reason.MALFORMED, f"no CBOR: {str(error)[:120]}")
+    if end != _END:
+        return Rejection(Reason.MALFORMED, "no CBOR: bytes after the list")
+    if not isinstance(body, list):
+        return Rejection(Reason.MALFORMED, "CBOR that is no list of records")
+    return [
+        {_LABELS.get(name, name) if type(name) is int else name: value for name, value in record.items()}
+        if isinstance(record, dict)
+        else _plain(record)
+        for record in body
+    ]
+
+
+def _refuse(*_: Any) -> NoReturn:
+    raise ValueError("a tag that SenML does not use")
+
+
+# Every tag that the library would make an object of: none is a number, some are expensive, some tie knots.
+_TAGS = (0, 1, 2, 3, 5, 25, 28, 29, 30, 35, 36, 37, 43, 52, 54, 100, 256, 258, 260, 261, 1004, 43000)
+_REFUSED = dict.fromkeys(_TAGS, _refuse)
+
+
+def _plain(value: Any) -> Any:
+    """CBOR's values as JSON has them; what JSON has not is told by its type's name."""
+    if isinstance(value, Decimal):
+        return float(value)
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    return f"({type(value).__name__})"
+
+
+def _record(record: Any, base: dict[str, Any], message: Message) -> Iterator[Leaf]:
+    if not isinstance(record, dict):
+        yield Rejection(Reason.MALFORMED, "a record that is no object", value=shown(_plain(record)))
+        return
+    fields = {name: value if isinstance(value, str) else _plain(value) for name, value in record.items()}
+    faults = {name: fault for name, value in fields.items() if (fault := _fault(name, value)) is not None}
+    for name in _BASES:
+        if name in fields:
+            # What a broken base field would have meant is unknown until it is set again.
+            base[name] = Rejection(Reason.MALFORMED, faults[name]) if name in faults else fields[name]
+    if faults.keys() <= _BASES.keys() and all(name in _BASES or name in {"bver", "ut"} for name in fields):
+        return  # a record of base fields only is none
+    named = _named(fields, base, message.topic)
+    fault = next(iter(faults.values()), None) or next(
+        (b.detail for b in base.values() if isinstance(b, Rejection)), None
+    )
+    values = [name for name in _VALUES if name in fields]
+    if fault is None and len(values) > 1:
+        fault = f"more than one value: {', '.join(values)}"
+    if isinstance(named, Rejection) or fault is not None:
+        yield named if isinstance(named, Rejection) else _malformed(named, fault or "", fields)
+        return
+    at, key = named
+    at = _timed(at, fields, base, message)
+    unit = fields.get("u", base["bu"])
+    if unit in _POSITIONS:
+        yield NO_OBSERVATION
+    elif not values and "s" not in fields:
+        yield _malformed(named, "no value", fields)
+    else:
+        yield from _readings(fields, base, at, key, unit, message)
+
+
+def _readings(
+    fields: dict[str, Any], base: dict[str, Any], at: At, key: str, unit: str | None, message: Message
+) -> Iterator[Leaf]:
+    meaning, fixed = MEANINGS.get(unit or "", (None, unit))
+    found: list[Leaf] = []
+    if "v" in fields:
+        found.append(leaf(key, _sum(base["bv"], fields["v"]), at, meaning, fixed))
+    elif "vb" in fields:
+        found.append(leaf(key, fields["vb"], at, None, unit))
+    elif "vs" in fields or "vd" in fields:
+        value = fields.get("vs", fields.get("vd"))
+        detail = f"{key}: {'string' if 'vs' in fields else 'data'}, and nothing says what it means"
+        found.append(
+            Rejection(Reason.UNMAPPED_PROPERTY, detail, at.device, at.channel, key, shown(value), unit, at.time)
+        )
+    if "s" in fields:  # the value's integral over the time
+        of_time = None if unit is None else f"{unit}.s"
+        found.append(leaf(f"{key}.s"[:LONGEST_NAME], _sum(base["bs"], fields["s"]), at, None, of_time))
+    for one in found:
+        # A copy that the broker kept has a relative time only as long ago as nobody knows.
+        relative = message.retain and isinstance(one, Reading) and one.tests & QualityTest.GATEWAY_TIME
+        yield RETAINED if relative else one
+
+
+def _fault(name: Any, value: Any) -> str | None:
+    if not isinstance(name, str):
+        return None
+    if name.endswith("_"):
+        return f"field {shown(name)!r:.60} must be understood and is not"
+    if name in _NUMBERS and (isinstance(value, bool) or not isinstance(value, int | float)):
+        return f"{name} is {shown(value)!r:.40} where a number is expected"
+    if name in _TEXTS and not isinstance(value, str):
+        return f"{name} is {shown(value)!r:.40} where a string is expected"
+    if name in {"u", "bu"} and not storable(value):
+        return f"{name} holds a NUL or half a surrogate pair"
+    if name == "vb" and not isinstance(value, bool):
+        return f"vb is {shown(value)!r:.40} where a boolean is expected"
+    return None
+
+
+def _named(fields: dict[str, Any], base: dict[str, Any], topic: str) -> tuple[At, str] | Rejection:
+    """Device and key. However a pack divides a name into base and rest, the same name gives the same two."""
+    prefix = base["bn"] if isinstance(base["bn"], str) else ""
+    rest = fields["n"] if isinstance(fields.get("n"), str) else ""
+    urn = _DEVICE_URN.fullmatch(prefix + rest)
+    if urn is not None:
+        device, key = urn.groups()
+    elif prefix:
+        device, key = prefix.rstrip(":/_-."), rest
+    else:
+        head, found, tail = rest.rpartition("/" if "/" in rest else ":")
+        device, key = (head, tail) if found and head and tail else (topic, rest)
+    name = device_name(device, "the name")
+    if isinstance(name, Rejection):
+        return name
+    key = key or "v"
+    return At(name), key if len(key) <= LONGEST_NAME else f"{key[: LONGEST_NAME - 1]}…"
+
+
+def _timed(at: At, fields: dict[str, Any], base: dict[str, Any], message: Message) -> At:
+    time = _sum(base["bt"], fields.get("t", 0))
+    if not time:
+        return at  # now
+    if time >= _RELATIVE or math.isnan(time):
+        absolute = from_epoch(time, _SECOND_US)
+        if isinstance(absolute, Reason):
+            return at._replace(fault=(absolute, "t: no time in the years 1 to 9999"))
+        return at._replace(time=absolute)
+    relative = from_epoch(time, _SECOND_US)
+    if isinstance(relative, Reason):
+        return at._replace(fault=(relative, "t: more years ago than there were"))
+    return at._replace(time=message.received_us + relative, tests=int(QualityTest.GATEWAY_TIME))
+
+
+def _sum(base: float, value: float) -> float:
+    """Base value and value; beyond a double it is infinite, which costs the reading."""
+    try:
+        return base + value if base else value
+    except OverflowError:
+        return math.inf
+
+
+def _malformed(named: tuple[At, str], detail: str, fields: dict[str, Any]) -> Rejection:
+    at, key = named
+    value = next((fields[name] for name in (*_VALUES, "s") if name in fields), None)
+    return Rejection(Reason.MALFORMED, detail, at.device, at.channel, key, None if value is None else shown(value))
