@@ -7,7 +7,17 @@ business wherever the dialect does not fix it.
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
-from processors.dialects import chirpstack, hanse, iot_agent_json, pegelonline, senml, tasmota, ttn, ultralight
+from processors.dialects import (
+    chirpstack,
+    hanse,
+    iot_agent_json,
+    pegelonline,
+    senml,
+    sensor_community,
+    tasmota,
+    ttn,
+    ultralight,
+)
 from processors.standard.observation import Decoded, Message
 
 Decode = Callable[[Message], Decoded]
@@ -19,6 +29,7 @@ DIALECTS: Mapping[str, Decode] = MappingProxyType(
         "iot_agent_json": iot_agent_json.decode,
         "pegelonline": pegelonline.decode,
         "senml": senml.decode,
+        "sensor_community": sensor_community.decode,
         "tasmota": tasmota.decode,
         "ttn": ttn.decode,
         "ultralight": ultralight.decode,

@@ -68,4 +68,16 @@ MESSAGES = {
             {"n": "old", "v": 1, "future_": 1},
         ],
     ),
+    "sensor_community": (
+        "sensor.community/hafen",
+        {
+            "esp8266id": "12345678",
+            "software_version": "NRZ-2021-134",
+            "sensordatavalues": [
+                {"value_type": "SDS_P1", "value": "12.30"},
+                {"value_type": "BME280_pressure", "value": "101325.00"},
+                {"value_type": "BME280_temperature", "value": "-128.00"},
+            ],
+        },
+    ),
 }
