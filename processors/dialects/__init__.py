@@ -9,6 +9,7 @@ from types import MappingProxyType
 
 from processors.dialects import (
     chirpstack,
+    ecowitt,
     hanse,
     iot_agent_json,
     pegelonline,
@@ -25,6 +26,7 @@ Decode = Callable[[Message], Decoded]
 DIALECTS: Mapping[str, Decode] = MappingProxyType(
     {
         "chirpstack": chirpstack.decode,
+        "ecowitt": ecowitt.decode,
         "hanse": hanse.decode,
         "iot_agent_json": iot_agent_json.decode,
         "pegelonline": pegelonline.decode,

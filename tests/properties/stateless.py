@@ -80,4 +80,18 @@ MESSAGES = {
             ],
         },
     ),
+    "ecowitt": (
+        "ecowitt/hafen",
+        {
+            "PASSKEY": "0123456789ABCDEF0123456789ABCDEF",
+            "model": "GW2000A",
+            "dateutc": "2026-11-23 10:00:00",
+            "tempf": "45.1",
+            "tempinf": "70.2",
+            "baromabsin": "29.476",
+            "lightning": "",
+            "leak_ch2": 1,
+            "temp1f": "44.9",
+        },
+    ),
 }
