@@ -10,8 +10,8 @@ import base64
 import re
 from typing import Any
 
-from processors.dialects.leaves import NO_OBSERVATION, SENTINEL, At, collected, device_name, leaf
-from processors.dialects.lorawan import decoded_leaves, device_time, first_heard, instant
+from processors.dialects.leaves import NO_OBSERVATION, SENTINEL, At, collected, device_name, flat_leaves, leaf
+from processors.dialects.lorawan import device_time, first_heard, instant
 from processors.dialects.strict_json import kind, load_object
 from processors.standard.observation import Decoded, Leaf, Message, Reason, Rejection
 
@@ -62,7 +62,7 @@ def _uplink(body: dict[str, Any], at: At, message: Message) -> Decoded:
     timed = own_time is not None or fault is not None
     if timed:
         at = at._replace(time=own_time, fault=fault)
-    return collected(decoded_leaves(decoded, at, message.max_readings, skip_time=timed), message, at.device)
+    return flat_leaves(decoded, at, message, without="time" if timed else None)
 
 
 def _status(body: dict[str, Any], at: At) -> list[Leaf]:

@@ -9,10 +9,11 @@ ecowitt2mqtt's calculators (PyPI). weeWX's form is in `weewx`.
 
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any
 
 from processors.dialects import free_text, weewx
-from processors.dialects.leaves import LONGEST_NAME, NO_OBSERVATION, At, collected, device_name, leaf
+from processors.dialects.leaves import LONGEST_NAME, NO_OBSERVATION, At, collected, device_name, leaf, on
 from processors.dialects.strict_json import load, shown
 from processors.standard.observation import Decoded, Leaf, Message, Reason, Rejection
 from processors.standard.times import parse
@@ -22,6 +23,7 @@ FILTERS = ("ecowitt/#", "ecowitt2mqtt/#", "weather/#")
 _SECRET = re.compile(r"[0-9A-Fa-f]{32}")
 _PACKETS = frozenset({"loop", "archive"})
 _PARTICLES = "ug/m3"
+_LONGEST_KEY = 40  # of those that mean something
 
 # Property, unit and channel by key.
 FIELDS: dict[str, tuple[str | None, str | None, str]] = {
@@ -57,17 +59,18 @@ FIELDS: dict[str, tuple[str | None, str | None, str]] = {
     "wh68batt": ("device_battery_voltage", "V", "wh68"),
 }
 # The same for keys with the number of a sensor, which is the channel. An extra sensor may be anywhere.
-NUMBERED: tuple[tuple[re.Pattern[str], str | None, str], ...] = (
-    (re.compile(r"temp([0-9]{1,2})f"), None, "[degF]"),
-    (re.compile(r"humidity([0-9]{1,2})"), None, "%"),
-    (re.compile(r"tf_ch([0-9]{1,2})"), None, "[degF]"),
-    (re.compile(r"soilmoisture([0-9]{1,2})"), None, "%"),
-    (re.compile(r"leafwetness_ch([0-9]{1,2})"), None, "%"),
-    (re.compile(r"pm25_ch([0-9]{1,2})"), "pm2_5", _PARTICLES),
-    (re.compile(r"leak_ch([0-9]{1,2})"), "water_leak", "1"),
-    (re.compile(r"soilbatt([0-9]{1,2})"), "device_battery_voltage", "V"),
-    (re.compile(r"tf_batt([0-9]{1,2})"), "device_battery_voltage", "V"),
-)
+NUMBERED: dict[str, tuple[str | None, str]] = {
+    "temp#f": (None, "[degF]"),
+    "humidity#": (None, "%"),
+    "tf_ch#": (None, "[degF]"),
+    "soilmoisture#": (None, "%"),
+    "leafwetness_ch#": (None, "%"),
+    "pm25_ch#": ("pm2_5", _PARTICLES),
+    "leak_ch#": ("water_leak", "1"),
+    "soilbatt#": ("device_battery_voltage", "V"),
+    "tf_batt#": ("device_battery_voltage", "V"),
+}
+_NUMBER = re.compile(r"([a-z25_]*[a-z_])([0-9]{1,2})(f?)")
 # The station's own business, and sums and means over spans that its own midnight sets back.
 _NO_READINGS = re.compile(
     r"PASSKEY|stationtype|model|freq|dateutc|interval|runtime|heap|ws90_ver|gain[0-9]+_piezo|soilad[0-9]+"
@@ -128,18 +131,25 @@ def _fields(body: dict[str, Any], at: At) -> Iterator[Leaf]:
 
 
 def _field(name: str, value: Any, at: At, doubtful: frozenset[str]) -> Leaf:
-    found = FIELDS.get(name)
+    if len(name) > _LONGEST_KEY:
+        return leaf(name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…", value, at)
+    found = _meaning(name)
     if found is None:
-        found = next(
-            ((meaning, unit, match[1]) for form, meaning, unit in NUMBERED if (match := form.fullmatch(name))), None
-        )
-    if found is None:
-        if _NO_READINGS.fullmatch(name):
-            return NO_OBSERVATION
-        found = None, None, ""
+        return NO_OBSERVATION
     meaning, unit, channel = found
-    key = name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
-    return leaf(key, value, at._replace(channel=channel), meaning, None if unit in doubtful else unit)
+    return leaf(name, value, on(at, channel), meaning, None if unit in doubtful else unit)
+
+
+@lru_cache(maxsize=4096)
+def _meaning(name: str) -> tuple[str | None, str | None, str] | None:
+    """Property, unit and channel; None for what is no observation."""
+    found = FIELDS.get(name)
+    if found is not None:
+        return found
+    numbered = _NUMBER.fullmatch(name)
+    if numbered is not None and (known := NUMBERED.get(f"{numbered[1]}#{numbered[3]}")) is not None:
+        return *known, numbered[2]
+    return None if _NO_READINGS.fullmatch(name) else (None, None, "")
 
 
 def _doubtful(body: dict[str, Any]) -> frozenset[str]:

@@ -53,6 +53,9 @@ class Missing(NamedTuple):
     """The source says that it has no value."""
 
 
+_MISSING = Missing()
+
+
 class Fault(NamedTuple):
     """Why a text is no number: NOT_A_NUMBER or NOT_FINITE."""
 
@@ -65,11 +68,14 @@ def read(text: str, *, comma: bool = False, hexadecimal: bool = False, unit: boo
     if len(text) > LONGEST:
         return Fault(Reason.NOT_A_NUMBER, f"a text of {len(text)} characters is no number")
     stripped = text.strip()
-    word = stripped.lower()
-    if word in MISSING:
-        return Missing()
-    if word.lstrip("+-") in _NOT_FINITE:
-        return Fault(Reason.NOT_FINITE, f"{stripped!r} is no finite number")
+    if not stripped[:1].isdigit():  # most that are digits need no look at the words
+        word = stripped.lower()
+        if word in MISSING:
+            return _MISSING
+        if word.lstrip("+-") in _NOT_FINITE:
+            return Fault(Reason.NOT_FINITE, f"{stripped!r} is no finite number")
+        if word[0].isalpha():
+            return _fault(stripped)
     if _CODE.match(stripped):
         code = _HEXADECIMAL.fullmatch(stripped)
         return Quantity(float(int(code[1], 16))) if hexadecimal and code else _fault(stripped)

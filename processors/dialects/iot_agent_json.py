@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from processors.dialects.fiware import Address, address, timed
-from processors.dialects.leaves import LONGEST_NAME, NO_OBSERVATION, At, collected, flat, leaf
+from processors.dialects.leaves import LONGEST_NAME, NO_OBSERVATION, At, collected, flat, leaf, on
 from processors.dialects.strict_json import kind, load, shown, storable
 from processors.standard.observation import Decoded, Leaf, Message, Reason, Rejection
 from processors.standard.vocabulary import VOCABULARY
@@ -163,7 +163,7 @@ def _is_entity(body: dict[str, Any]) -> bool:
 
 def _entity(body: dict[str, Any], at: At, limit: int) -> Iterator[Leaf]:
     """Attributes of an NGSI entity, whose id is the channel: a device may report several."""
-    at = at._replace(channel=body["id"][:LONGEST_NAME] if storable(body["id"]) else "")
+    at = on(at, body["id"][:LONGEST_NAME] if storable(body["id"]) else "")
     observed = _value_of(body.get("dateObserved"))
     at = timed(at, _value_of(body.get(_TIME)) or (None if "/" in str(observed) else observed), _TIME)
     model = body["type"].replace("#", "/").rpartition("/")[2]

@@ -71,6 +71,11 @@ def _walk(node: Any, prefix: str, found: list[tuple[str, Any]], limit: int) -> N
             return
 
 
+def on(at: At, channel: str) -> At:
+    """The same place on another channel."""
+    return at if at[3] == channel else _TUPLE(At, (*at[:3], channel, *at[4:]))
+
+
 def leaf(
     key: str, value: Any, at: At, name: str | None = None, unit: str | None = None, *, comma: bool = False
 ) -> Leaf:
@@ -79,19 +84,20 @@ def leaf(
     name, unit: where the dialect fixes what the key means; a unit glued to the number counts before it.
     comma: whether texts may have a decimal comma.
     """
+    device, time, fault, channel, model, tests = at
     raw: str | bool | None = None
     quality = 0
+    result: float | None
     if isinstance(value, str):
         read = free_text.read(value, comma=comma)
-        if isinstance(read, free_text.Fault):
-            if read.reason is Reason.NOT_FINITE:
-                return refused(read.reason, f"{key}: {read.detail}", key, value, at, unit)
-            return _no_number(key, value, at, name)
-        raw = value
-        if isinstance(read, free_text.Missing):
-            result, quality = None, _MISSING
+        if isinstance(read, free_text.Quantity):
+            raw, result, unit = value, read[0], read[1] or unit
+        elif isinstance(read, free_text.Missing):
+            raw, result, quality = value, None, _MISSING
+        elif read.reason is Reason.NOT_FINITE:
+            return refused(read.reason, f"{key}: {read.detail}", key, value, at, unit)
         else:
-            result, unit = read.value, read.unit or unit
+            return _no_number(key, value, at, name)
     elif value is None:
         result, quality = None, _MISSING
     elif value is True or value is False:
@@ -105,11 +111,11 @@ def leaf(
             return refused(Reason.NOT_FINITE, f"{key} is {what}", key, value, at, unit)
     else:
         return _no_number(key, value, at, name)
-    if at.fault is not None:
-        return refused(*at.fault, key, value, at, unit)
+    if fault is not None:
+        return refused(*fault, key, value, at, unit)
     if not (key.isascii() and "\0" not in key) and not storable(key):
         return refused(Reason.INVALID_TEXT, "the key holds a NUL or half a surrogate pair", key, value, at, unit)
-    return _TUPLE(Reading, (at.device, at.channel, key, result, unit, at.time, name, quality, at.tests, at.model, raw))
+    return _TUPLE(Reading, (device, channel, key, result, unit, time, name, quality, tests, model, raw))
 
 
 def state(key: str, value: Any, at: At, name: str, states: dict[Any, float]) -> Leaf:
@@ -127,7 +133,15 @@ def state(key: str, value: Any, at: At, name: str, states: dict[Any, float]) -> 
 
 def refused(reason: Reason, detail: str, key: str, value: Any, at: At, unit: str | None = None) -> Rejection:
     """A leaf's dead letter, with its value as it came."""
-    return Rejection(reason, detail, at.device, at.channel, key, shown(value), unit, at.time)
+    return _TUPLE(Rejection, (reason, detail, at.device, at.channel, key, shown(value), unit, at.time))
+
+
+def flat_leaves(node: Any, at: At, message: Message, *, without: str | None = None) -> Decoded:
+    """The verdicts on all leaves of a measurement object, but for the one at the path `without`."""
+    leaves = flat(node, message.max_readings + 1)
+    if len(leaves) > message.max_readings + (without is not None):  # before thousands of verdicts are made for nothing
+        return too_many(message, at.device)
+    return collected((leaf(path, value, at) for path, value in leaves if path != without), message, at.device)
 
 
 def collected(leaves: Iterable[Leaf], message: Message, device: str | None) -> Decoded:

@@ -3,12 +3,10 @@
 A decoder's keys are its author's: their meaning is a profile's business.
 """
 
-from collections.abc import Iterator
 from typing import Any
 
-from processors.dialects.leaves import At, flat, leaf
 from processors.dialects.strict_json import shown
-from processors.standard.observation import Leaf, Reason
+from processors.standard.observation import Reason
 from processors.standard.times import parse
 
 # A gateway's clock further than this from the network's own is wrong (1970 before its first synchronisation).
@@ -42,9 +40,3 @@ def instant(text: object) -> int | None:
     """A time with a zone; None for everything else."""
     time = parse(text) if isinstance(text, str) else None
     return None if isinstance(time, Reason) else time
-
-
-def decoded_leaves(payload: dict[str, Any], at: At, limit: int, *, skip_time: bool) -> Iterator[Leaf]:
-    """Leaves of a decoded payload; its `time` is none where it was understood as such."""
-    leaves = flat(payload, limit + skip_time)
-    return (leaf(path, value, at) for path, value in leaves if not (skip_time and path == "time"))

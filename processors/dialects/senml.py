@@ -36,8 +36,13 @@ _KNOWN_FEATURES = 0b11010  # versions are bits: 1 and 3 always (10), 4 secondary
 
 _LABELS = dict(enumerate(("bs", "bv", "bu", "bt", "bn", "bver", "n", "u", "v", "vs", "vb", "s", "t", "ut", "vd"), -6))
 _BASES = {"bn": "", "bt": 0.0, "bu": None, "bv": 0.0, "bs": 0.0}
+_NO_RECORD = _BASES.keys() | {"bver", "ut"}
 _NUMBERS = frozenset({"bt", "bv", "bs", "v", "s", "t"})
-_TEXTS = frozenset({"bn", "bu", "n", "u", "vs", "vd"})
+_TYPES: dict[Any, Any] = {
+    **dict.fromkeys(_NUMBERS, int | float),
+    **dict.fromkeys(("bn", "bu", "n", "u", "vs", "vd"), str),
+    "vb": bool,
+}
 _VALUES = ("v", "vb", "vs", "vd")
 
 MEANINGS = {"%EL": ("device_battery_level", "%")}
@@ -50,30 +55,40 @@ _SELF_DESCRIBED = b"\xd9\xd9\xf7"
 _END = "end of payload"
 
 
+class _Broken(str):
+    """In place of a base field that can't be used: why."""
+
+    __slots__ = ()
+
+
 def decode(message: Message) -> Decoded:
     """Readings of a pack of records. Never raises."""
     records = _records(message)
     if isinstance(records, Rejection):
         return records
-    if len(records) > message.max_readings:
-        return too_many(message, None)
     base = dict(_BASES)
-    leaves = (found for record in records for found in _record(record, base, message))
+    names: dict[tuple[Any, Any], tuple[At, str] | Rejection] = {}  # a pack mostly repeats a few
+    leaves = (found for record in records for found in _record(record, base, names, message))
     return collected(leaves, message, None)
 
 
 def _records(message: Message) -> list[Any] | Rejection:
     payload = message.payload
-    body = _cbor(payload) if payload[:1] >= b"\x80" and payload[:1] != b"\xef" else load(payload)  # not a BOM
-    if isinstance(body, list):
-        for record in body:
-            version = record.get("bver") if isinstance(record, dict) else None
-            if version is not None and not _is_known(version):
-                return Rejection(Reason.MALFORMED, f"version {shown(str(version)):.40} has features unknown here")
-        return body
+    binary = payload[:1] >= b"\x80" and payload[:1] != b"\xef"  # JSON begins below, a byte order mark is no CBOR
+    body = _cbor(payload) if binary else load(payload)
     if isinstance(body, Rejection):
         return body
-    return Rejection(Reason.MALFORMED, f"{kind(body)} where a list of records is expected")
+    if not isinstance(body, list):
+        return Rejection(Reason.MALFORMED, f"{kind(body)} where a list of records is expected")
+    if len(body) > message.max_readings:
+        return too_many(message, None)
+    if binary:
+        body = [_named_as_in_json(record) for record in body]
+    for record in body:
+        version = record.get("bver") if isinstance(record, dict) else None
+        if version is not None and not _is_known(version):
+            return Rejection(Reason.MALFORMED, f"version {shown(version):.40} has features unknown here")
+    return body
 
 
 def _is_known(version: Any) -> bool:
@@ -83,7 +98,7 @@ def _is_known(version: Any) -> bool:
 
 
 def _cbor(payload: bytes) -> Any:
-    """The list that CBOR bytes are, its records with JSON's names, or why it is none."""
+    """The list that CBOR bytes are, or why they are none."""
     payload = payload.removeprefix(_SELF_DESCRIBED)
     marked = b"\x82" + payload + cbor2.dumps(_END)  # what follows the payload shows where it ended
     try:
@@ -94,12 +109,14 @@ def _cbor(payload: bytes) -> Any:
         return Rejection(Reason.MALFORMED, "no CBOR: bytes after the list")
     if not isinstance(body, list):
         return Rejection(Reason.MALFORMED, "CBOR that is no list of records")
-    return [
-        {_LABELS.get(name, name) if type(name) is int else name: value for name, value in record.items()}
-        if isinstance(record, dict)
-        else _plain(record)
-        for record in body
-    ]
+    return body
+
+
+def _named_as_in_json(record: Any) -> Any:
+    """A record with JSON's names and values."""
+    if not isinstance(record, dict):
+        return _plain(record)
+    return {_LABELS.get(name, "") if type(name) is int else name: _plain(value) for name, value in record.items()}
 
 
 def _refuse(*_: Any) -> NoReturn:
@@ -120,37 +137,45 @@ def _plain(value: Any) -> Any:
     return f"({type(value).__name__})"
 
 
-def _record(record: Any, base: dict[str, Any], message: Message) -> Iterator[Leaf]:
+def _record(
+    record: Any, base: dict[str, Any], names: dict[tuple[Any, Any], tuple[At, str] | Rejection], message: Message
+) -> Iterator[Leaf]:
     if not isinstance(record, dict):
-        yield Rejection(Reason.MALFORMED, "a record that is no object", value=shown(_plain(record)))
+        yield Rejection(Reason.MALFORMED, "a record that is no object", value=shown(record))
         return
-    fields = {name: value if isinstance(value, str) else _plain(value) for name, value in record.items()}
-    faults = {name: fault for name, value in fields.items() if (fault := _fault(name, value)) is not None}
-    for name in _BASES:
-        if name in fields:
+    faults = [(name, value) for name, value in record.items() if not isinstance(value, _TYPES.get(name, object))]
+    faults += [(name, value) for name, value in record.items() if _is_odd(name, value)]
+    if not _BASES.keys().isdisjoint(record):
+        broken = dict(faults)
+        for name in _BASES.keys() & record.keys():
             # What a broken base field would have meant is unknown until it is set again.
-            base[name] = Rejection(Reason.MALFORMED, faults[name]) if name in faults else fields[name]
-    if faults.keys() <= _BASES.keys() and all(name in _BASES or name in {"bver", "ut"} for name in fields):
-        return  # a record of base fields only is none
-    named = _named(fields, base, message.topic)
-    fault = next(iter(faults.values()), None) or next(
-        (b.detail for b in base.values() if isinstance(b, Rejection)), None
-    )
-    values = [name for name in _VALUES if name in fields]
+            base[name] = _Broken(_fault(name, broken[name])) if name in broken else record[name]
+        if record.keys() <= _NO_RECORD:
+            return  # base fields alone are no record
+    divided = (base["bn"], record.get("n", ""))
+    named = names.get(divided) if isinstance(divided[1], str) else None
+    if named is None:
+        named = _named(*divided, message.topic)
+        if isinstance(divided[1], str):
+            names[divided] = named
+    values = [one for one in _VALUES if one in record]
+    fault = next((_fault(*one) for one in faults), None) or next((b for b in base.values() if type(b) is _Broken), None)
     if fault is None and len(values) > 1:
         fault = f"more than one value: {', '.join(values)}"
-    if isinstance(named, Rejection) or fault is not None:
-        yield named if isinstance(named, Rejection) else _malformed(named, fault or "", fields)
+    if fault is None and not values and "s" not in record:
+        fault = "no value"
+    if isinstance(named, Rejection):
+        yield named
         return
-    at, key = named
-    at = _timed(at, fields, base, message)
-    unit = fields.get("u", base["bu"])
+    if fault is not None:
+        yield _malformed(named, fault, record)
+        return
+    unit = record.get("u", base["bu"])
     if unit in _POSITIONS:
         yield NO_OBSERVATION
-    elif not values and "s" not in fields:
-        yield _malformed(named, "no value", fields)
-    else:
-        yield from _readings(fields, base, at, key, unit, message)
+        return
+    at, key = named
+    yield from _readings(record, base, _timed(at, record, base, message), key, unit, message)
 
 
 def _readings(
@@ -177,26 +202,28 @@ def _readings(
         yield RETAINED if relative else one
 
 
-def _fault(name: Any, value: Any) -> str | None:
-    if not isinstance(name, str):
-        return None
+def _is_odd(name: Any, value: Any) -> bool:
+    """What the type alone does not tell: a field to be understood, a boolean for a number, a unit nobody can store."""
+    if name in _NUMBERS:
+        return isinstance(value, bool)
+    if name in {"u", "bu"}:
+        return isinstance(value, str) and not storable(value)
+    return isinstance(name, str) and name.endswith("_")
+
+
+def _fault(name: str, value: Any) -> str:
     if name.endswith("_"):
         return f"field {shown(name)!r:.60} must be understood and is not"
-    if name in _NUMBERS and (isinstance(value, bool) or not isinstance(value, int | float)):
-        return f"{name} is {shown(value)!r:.40} where a number is expected"
-    if name in _TEXTS and not isinstance(value, str):
-        return f"{name} is {shown(value)!r:.40} where a string is expected"
-    if name in {"u", "bu"} and not storable(value):
+    if name in {"u", "bu"} and isinstance(value, str):
         return f"{name} holds a NUL or half a surrogate pair"
-    if name == "vb" and not isinstance(value, bool):
-        return f"vb is {shown(value)!r:.40} where a boolean is expected"
-    return None
+    what = "number" if name in _NUMBERS else "boolean" if name == "vb" else "string"
+    return f"{name} is {shown(value)!r:.40} where a {what} is expected"
 
 
-def _named(fields: dict[str, Any], base: dict[str, Any], topic: str) -> tuple[At, str] | Rejection:
+def _named(prefix: Any, rest: Any, topic: str) -> tuple[At, str] | Rejection:
     """Device and key. However a pack divides a name into base and rest, the same name gives the same two."""
-    prefix = base["bn"] if isinstance(base["bn"], str) else ""
-    rest = fields["n"] if isinstance(fields.get("n"), str) else ""
+    prefix = "" if type(prefix) is not str else prefix
+    rest = "" if type(rest) is not str else rest
     urn = _DEVICE_URN.fullmatch(prefix + rest)
     if urn is not None:
         device, key = urn.groups()

@@ -18,6 +18,8 @@ from processors.dialects.leaves import (
     collected,
     device_name,
     leaf,
+    on,
+    too_many,
 )
 from processors.dialects.strict_json import kind, load_object, shown
 from processors.standard.observation import Decoded, Leaf, Message, Reading, Reason, Rejection
@@ -65,10 +67,12 @@ def decode(message: Message) -> Decoded:
     if not isinstance(values, list):
         detail = f"sensordatavalues: {kind(values)} where an array is expected"
         return Rejection(Reason.MALFORMED, detail, device)
+    if len(values) > message.max_readings:
+        return too_many(message, device)
     at = At(device)
     seen: set[tuple[str, float | None]] = set()
     leaves: list[Leaf] = []
-    for value in values[: message.max_readings + 1]:
+    for value in values:
         found = _value(value, at)
         if isinstance(found, Reading):
             if (found.key, found.value) in seen:
@@ -87,7 +91,7 @@ def _value(entry: Any, at: At) -> Leaf:
         return NO_OBSERVATION
     sensor, _, quantity = name.partition("_") if "_" in name else ("", "", name)
     key = name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
-    here = at._replace(channel=sensor[:LONGEST_NAME])
+    here = on(at, sensor[:LONGEST_NAME])
     meaning, unit = MEANINGS.get(name) or MEANINGS.get(quantity, (None, None))
     found = leaf(key, entry["value"], here, meaning, unit)
     return SENTINEL if isinstance(found, Reading) and _is_sentinel(quantity, found.value) else found

@@ -19,6 +19,7 @@ from processors.dialects.leaves import (
     device_name,
     flat,
     leaf,
+    on,
     state,
 )
 from processors.dialects.strict_json import load_object, shown
@@ -161,10 +162,10 @@ def _sensors(body: dict[str, Any], at: At, limit: int) -> Iterator[Leaf]:
             yield NO_OBSERVATION
         elif sensor == "ZbReceived" and isinstance(value, dict):
             for address, one in value.items():  # a bridge speaks for its Zigbee devices
-                yield from _driver(_key(sensor, address), one, at._replace(channel=address[:LONGEST_NAME]), body, limit)
+                yield from _driver(_key(sensor, address), one, on(at, address[:LONGEST_NAME]), body, limit)
         else:
             channel = sensor[:LONGEST_NAME] if isinstance(value, dict) and sensor != "ENERGY" else ""
-            yield from _driver(sensor, value, at._replace(channel=channel), body, limit)
+            yield from _driver(sensor, value, on(at, channel), body, limit)
 
 
 def _driver(sensor: str, value: Any, at: At, body: dict[str, Any], limit: int) -> Iterator[Leaf]:
@@ -195,12 +196,12 @@ def _member(sensor: str, name: str, path: str, value: Any, at: At, body: dict[st
     if sensor == "ENERGY":
         return _energy(key, name, path, value, at)
     if sensor == "ESP32" and name == "Temperature":
-        return leaf(key, value, at._replace(channel=""), "device_temperature", _unit(name, body))
+        return leaf(key, value, on(at, ""), "device_temperature", _unit(name, body))
     if sensor.startswith(BAROMETERS) and name in PRESSURES:
         return leaf(key, value, at, PRESSURES[name], _unit(name, body))
     if sensor.startswith(ELECTRICAL) and name in {"Voltage", "Current", "Power"}:
         number = f"{sensor} {int(path) + 1}" if path.isdecimal() else sensor
-        return leaf(key, value, at._replace(channel=number), *ENERGY[name])
+        return leaf(key, value, on(at, number), *ENERGY[name])
     if sensor.startswith("TX2") and (name, path) in WIND:
         meaning, unit = WIND[name, path]
         return leaf(key, value, at, meaning, unit or _unit(name, body))
@@ -224,7 +225,7 @@ def _energy(key: str, name: str, path: str, value: Any, at: At) -> Leaf:
     if path:
         number = str(int(path) + 1)
         channel = f"tariff {number}" if name.endswith("Tariff") else f"{channel} {number}".strip()
-    return leaf(key, value, at._replace(channel=channel), *meaning)
+    return leaf(key, value, on(at, channel), *meaning)
 
 
 def _state(body: dict[str, Any], at: At) -> Iterator[Leaf]:
@@ -234,7 +235,7 @@ def _state(body: dict[str, Any], at: At) -> Iterator[Leaf]:
             continue
         number = name[5:]
         if name.startswith("POWER") and (not number or number.isdecimal()):
-            yield state(name, value, at._replace(channel=number), "switch_on", _ON_OFF)
+            yield state(name, value, on(at, number), "switch_on", _ON_OFF)
         elif name == "BatteryPercentage":
             yield leaf(name, value, at, "device_battery_level", "%")
         elif name == "Wifi" and isinstance(value, dict) and "Signal" in value:

@@ -8,8 +8,19 @@ Radio metadata are no readings. Formats as documented by The Things Industries a
 from collections.abc import Iterator
 from typing import Any
 
-from processors.dialects.leaves import NO_OBSERVATION, SIMULATED, At, collected, device_name, flat, leaf, refused, state
-from processors.dialects.lorawan import decoded_leaves, device_time, first_heard, instant
+from processors.dialects.leaves import (
+    NO_OBSERVATION,
+    SIMULATED,
+    At,
+    collected,
+    device_name,
+    flat,
+    flat_leaves,
+    leaf,
+    refused,
+    state,
+)
+from processors.dialects.lorawan import device_time, first_heard, instant
 from processors.dialects.strict_json import kind, load_object, number, shown
 from processors.standard.observation import Decoded, Leaf, Message, Reason, Rejection
 from processors.standard.times import parse
@@ -71,14 +82,13 @@ def decode(message: Message) -> Decoded:
         at = At(device, _network_time(body, uplink), model=_model(uplink))
     else:
         at = At(device, own_time, fault, model=_model(uplink))
-    limit = message.max_readings
     if normalized:
-        leaves = _normalized(normalized if isinstance(normalized, list) else [normalized], at, limit)
-    elif isinstance(decoded, dict) and decoded:
-        leaves = decoded_leaves(decoded, at, limit, skip_time=at.fault is not None or own_time is not None)
-    else:
-        return Rejection(Reason.MALFORMED, "no decoded payload: give the device a payload formatter", device)
-    return collected(leaves, message, device)
+        measurements = normalized if isinstance(normalized, list) else [normalized]
+        return collected(_normalized(measurements, at, message.max_readings), message, device)
+    if isinstance(decoded, dict) and decoded:
+        timed = at.fault is not None or own_time is not None
+        return flat_leaves(decoded, at, message, without="time" if timed else None)
+    return Rejection(Reason.MALFORMED, "no decoded payload: give the device a payload formatter", device)
 
 
 def _model(uplink: dict[str, Any]) -> str:

@@ -7,14 +7,16 @@ UNIT_REDUCTIONS (weewx-mqtt, bin/user/mqtt.py).
 """
 
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any
 
-from processors.dialects.leaves import LONGEST_NAME, NO_OBSERVATION, At, leaf
+from processors.dialects.leaves import LONGEST_NAME, NO_OBSERVATION, At, leaf, on
 from processors.dialects.strict_json import shown
 from processors.standard.observation import Leaf, Reason
 from processors.standard.times import from_epoch
 
 _SECOND_US = 1_000_000
+_LONGEST_KEY = 64  # of an observation with its label
 
 # Labels as the extension appends them, in UCUM.
 LABELS = {
@@ -95,14 +97,25 @@ def leaves(body: dict[str, Any], at: At) -> Iterator[Leaf]:
 
 def observation(name: str, value: Any, at: At, system: int | None = None) -> Leaf:
     """One observation, by its name with or without a label."""
-    bare, label = _divided(name)
-    key = name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
-    if bare in _DERIVED:
+    if len(name) > _LONGEST_KEY:
+        return leaf(name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…", value, at)
+    found = _meaning(name, system)
+    if found is None:
         return NO_OBSERVATION
+    meaning, unit, channel = found
+    return leaf(name, value, on(at, channel), meaning, unit)
+
+
+@lru_cache(maxsize=4096)
+def _meaning(name: str, system: int | None) -> tuple[str | None, str | None, str] | None:
+    """Property, unit and channel; None for what is no observation."""
+    bare, label = _divided(name)
+    if bare in _DERIVED:
+        return None
     meaning, units, channel = OBSERVATIONS.get(bare, (None, _NEVER, ""))
     always = units[0] if len(set(units)) == 1 else ""
     unit = LABELS.get(label) or always or (units[system] if system is not None else "")
-    return leaf(key, value, at._replace(channel=channel), meaning, unit or None)
+    return meaning, unit or None, channel
 
 
 def _divided(name: str) -> tuple[str, str]:
