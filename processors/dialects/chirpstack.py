@@ -10,7 +10,16 @@ import base64
 import re
 from typing import Any
 
-from processors.dialects.leaves import NO_OBSERVATION, SENTINEL, At, collected, device_name, flat_leaves, leaf
+from processors.dialects.leaves import (
+    NO_OBSERVATION,
+    SENTINEL,
+    At,
+    collected,
+    device_name,
+    flat_leaves,
+    leaf,
+    model_name,
+)
 from processors.dialects.lorawan import device_time, first_heard, instant
 from processors.dialects.strict_json import kind, load_object
 from processors.standard.observation import Decoded, Leaf, Message, Reason, Rejection
@@ -37,7 +46,8 @@ def decode(message: Message) -> Decoded:
     )
     if isinstance(device, Rejection):
         return device
-    at = At(device, _time(body), model=_model(info if isinstance(info, dict) else body))
+    model = (info if isinstance(info, dict) else body).get("deviceProfileName")
+    at = At(device, _time(body), model=model_name(model))
     if event == "status" or ("margin" in body and "object" not in body):
         return collected(_status(body, at), message, device)
     return _uplink(body, at, message)
@@ -95,8 +105,3 @@ def _time(body: dict[str, Any]) -> int | None:
         return time
     published = instant(body.get("publishedAt"))
     return first_heard(body.get("rxInfo"), ("time", "gwTime", "nsTime"), published)
-
-
-def _model(info: dict[str, Any]) -> str:
-    name = info.get("deviceProfileName")
-    return name if isinstance(name, str) else ""

@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import Any
 
 from processors.dialects import free_text, weewx
-from processors.dialects.leaves import LONGEST_NAME, NO_OBSERVATION, At, collected, device_name, leaf, on
+from processors.dialects.leaves import NO_OBSERVATION, At, clipped, collected, device_name, leaf, model_name, on
 from processors.dialects.strict_json import load, shown
 from processors.standard.observation import Decoded, Leaf, Message, Reason, Rejection
 from processors.standard.times import parse
@@ -122,9 +122,7 @@ def _device(levels: list[str]) -> str | Rejection:
 
 def _fields(body: dict[str, Any], at: At) -> Iterator[Leaf]:
     at = _timed(at, body.get("dateutc"))
-    model = body.get("model")
-    if isinstance(model, str) and model:
-        at = at._replace(model=f"ecowitt/{model}")
+    at = at._replace(model=model_name("ecowitt", body.get("model")))
     doubtful = _doubtful(body)
     for name, value in body.items():
         yield _field(name, value, at, doubtful)
@@ -132,7 +130,7 @@ def _fields(body: dict[str, Any], at: At) -> Iterator[Leaf]:
 
 def _field(name: str, value: Any, at: At, doubtful: frozenset[str]) -> Leaf:
     if len(name) > _LONGEST_KEY:
-        return leaf(name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…", value, at)
+        return leaf(clipped(name), value, at)
     found = _meaning(name)
     if found is None:
         return NO_OBSERVATION

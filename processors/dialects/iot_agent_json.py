@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from processors.dialects.fiware import Address, address, timed
-from processors.dialects.leaves import LONGEST_NAME, NO_OBSERVATION, At, collected, flat, leaf, on
+from processors.dialects.leaves import NO_OBSERVATION, At, clipped, collected, flat, leaf, on
 from processors.dialects.strict_json import kind, load, shown, storable
 from processors.standard.observation import Decoded, Leaf, Message, Reason, Rejection
 from processors.standard.vocabulary import VOCABULARY
@@ -149,8 +149,7 @@ def _measure(body: Any, at: At, limit: int) -> Iterator[Leaf]:
 def _leaves(name: str, value: Any, at: At, limit: int, meaning: tuple[str | None, str | None] = (None, None)) -> Any:
     if isinstance(value, dict | list):
         return (leaf(path, one, at, comma=True) for path, one in flat({name: value}, limit))
-    key = name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
-    return [leaf(key, value, at, *meaning, comma=True)]
+    return [leaf(clipped(name), value, at, *meaning, comma=True)]
 
 
 def _is_entity(body: dict[str, Any]) -> bool:
@@ -163,7 +162,7 @@ def _is_entity(body: dict[str, Any]) -> bool:
 
 def _entity(body: dict[str, Any], at: At, limit: int) -> Iterator[Leaf]:
     """Attributes of an NGSI entity, whose id is the channel: a device may report several."""
-    at = on(at, body["id"][:LONGEST_NAME] if storable(body["id"]) else "")
+    at = on(at, clipped(body["id"]) if storable(body["id"]) else "")
     observed = _value_of(body.get("dateObserved"))
     at = timed(at, _value_of(body.get(_TIME)) or (None if "/" in str(observed) else observed), _TIME)
     model = body["type"].replace("#", "/").rpartition("/")[2]

@@ -48,6 +48,18 @@ def device_name(name: object, where: str) -> str | Rejection:
     return name
 
 
+def model_name(*parts: object) -> str:
+    """What a network says of a device's model, by brand and model or by one name; nothing where a part is no name."""
+    if not all(isinstance(part, str) and 0 < len(part) <= LONGEST_NAME and storable(part) for part in parts):
+        return ""
+    return "/".join(map(str, parts))
+
+
+def clipped(key: str) -> str:
+    """A path no longer than any name."""
+    return key if len(key) <= LONGEST_NAME else f"{key[: LONGEST_NAME - 1]}…"
+
+
 def flat(node: Any, limit: int) -> list[tuple[str, Any]]:
     """Leaves with their dotted paths, in order, one more than `limit` at most. What has too long a path is one leaf.
 
@@ -62,7 +74,7 @@ def _walk(node: Any, prefix: str, found: list[tuple[str, Any]], limit: int) -> N
     for name, value in node.items() if isinstance(node, dict) else enumerate(node):
         path = f"{prefix}{name}"
         if len(path) > LONGEST_NAME:
-            found.append((f"{path[: LONGEST_NAME - 1]}…", value))
+            found.append((clipped(path), value))
         elif isinstance(value, dict | list):
             _walk(value, f"{path}.", found, limit)
         else:
@@ -113,8 +125,10 @@ def leaf(
         return _no_number(key, value, at, name)
     if fault is not None:
         return refused(*fault, key, value, at, unit)
-    if not (key.isascii() and "\0" not in key) and not storable(key):
-        return refused(Reason.INVALID_TEXT, "the key holds a NUL or half a surrogate pair", key, value, at, unit)
+    if not key or (not (key.isascii() and "\0" not in key) and not storable(key)):
+        return refused(
+            Reason.INVALID_TEXT, "the key is empty or holds a NUL or half a surrogate pair", key, value, at, unit
+        )
     return _TUPLE(Reading, (device, channel, key, result, unit, time, name, quality, tests, model, raw))
 
 

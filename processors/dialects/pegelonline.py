@@ -10,7 +10,7 @@ docs/data/coverage/wsv.
 from collections.abc import Iterator
 from typing import Any
 
-from processors.dialects.leaves import SECOND_COPY, At, collected, device_name, leaf, refused
+from processors.dialects.leaves import SECOND_COPY, At, clipped, collected, device_name, leaf, refused
 from processors.dialects.strict_json import kind, load_object, shown, storable
 from processors.standard.observation import Decoded, Leaf, Message, Reason, Rejection
 from processors.standard.times import parse
@@ -73,7 +73,7 @@ def _series(series: Any, at: At, in_topic: str) -> Iterator[Leaf]:
     if not isinstance(name, str) or not name:
         yield Rejection(Reason.MALFORMED, "timeseries.shortname is missing or no string", at.device)
         return
-    key = name.upper()
+    key = clipped(name.upper())
     meaning, unit = _meaning(key, series.get("unit"))
     seen: set[tuple[Any, Any]] = set()
     for measurement in _measurements(series):

@@ -15,10 +15,10 @@ from typing import Any, NoReturn
 import cbor2
 
 from processors.dialects.leaves import (
-    LONGEST_NAME,
     NO_OBSERVATION,
     RETAINED,
     At,
+    clipped,
     collected,
     device_name,
     leaf,
@@ -195,7 +195,7 @@ def _readings(
         )
     if "s" in fields:  # the value's integral over the time
         of_time = None if unit is None else f"{unit}.s"
-        found.append(leaf(f"{key}.s"[:LONGEST_NAME], _sum(base["bs"], fields["s"]), at, None, of_time))
+        found.append(leaf(clipped(f"{key}.s"), _sum(base["bs"], fields["s"]), at, None, of_time))
     for one in found:
         # A copy that the broker kept has a relative time only as long ago as nobody knows.
         relative = message.retain and isinstance(one, Reading) and one.tests & QualityTest.GATEWAY_TIME
@@ -235,8 +235,7 @@ def _named(prefix: Any, rest: Any, topic: str) -> tuple[At, str] | Rejection:
     name = device_name(device, "the name")
     if isinstance(name, Rejection):
         return name
-    key = key or "v"
-    return At(name), key if len(key) <= LONGEST_NAME else f"{key[: LONGEST_NAME - 1]}…"
+    return At(name), clipped(key or "v")
 
 
 def _timed(at: At, fields: dict[str, Any], base: dict[str, Any], message: Message) -> At:

@@ -10,11 +10,11 @@ sensors-software, airrohr-firmware.ino).
 from typing import Any
 
 from processors.dialects.leaves import (
-    LONGEST_NAME,
     NO_OBSERVATION,
     SECOND_COPY,
     SENTINEL,
     At,
+    clipped,
     collected,
     device_name,
     leaf,
@@ -90,10 +90,9 @@ def _value(entry: Any, at: At) -> Leaf:
     if name in _NO_READINGS:
         return NO_OBSERVATION
     sensor, _, quantity = name.partition("_") if "_" in name else ("", "", name)
-    key = name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
-    here = on(at, sensor[:LONGEST_NAME])
+    here = on(at, clipped(sensor))
     meaning, unit = MEANINGS.get(name) or MEANINGS.get(quantity, (None, None))
-    found = leaf(key, entry["value"], here, meaning, unit)
+    found = leaf(clipped(name), entry["value"], here, meaning, unit)
     return SENTINEL if isinstance(found, Reading) and _is_sentinel(quantity, found.value) else found
 
 

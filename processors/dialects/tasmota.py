@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from processors.dialects.leaves import (
-    LONGEST_NAME,
     NO_OBSERVATION,
     SECOND_COPY,
     At,
+    clipped,
     collected,
     device_name,
     flat,
@@ -162,9 +162,9 @@ def _sensors(body: dict[str, Any], at: At, limit: int) -> Iterator[Leaf]:
             yield NO_OBSERVATION
         elif sensor == "ZbReceived" and isinstance(value, dict):
             for address, one in value.items():  # a bridge speaks for its Zigbee devices
-                yield from _driver(_key(sensor, address), one, on(at, address[:LONGEST_NAME]), body, limit)
+                yield from _driver(_key(sensor, address), one, on(at, clipped(address)), body, limit)
         else:
-            channel = sensor[:LONGEST_NAME] if isinstance(value, dict) and sensor != "ENERGY" else ""
+            channel = clipped(sensor) if isinstance(value, dict) and sensor != "ENERGY" else ""
             yield from _driver(sensor, value, on(at, channel), body, limit)
 
 
@@ -251,5 +251,4 @@ def _unit(name: str, body: dict[str, Any]) -> str | None:
 
 
 def _key(*names: str) -> str:
-    key = ".".join(name for name in names if name)
-    return key if len(key) <= LONGEST_NAME else f"{key[: LONGEST_NAME - 1]}…"
+    return clipped(".".join(name for name in names if name))

@@ -17,6 +17,7 @@ from processors.dialects.leaves import (
     flat,
     flat_leaves,
     leaf,
+    model_name,
     refused,
     state,
 )
@@ -94,9 +95,7 @@ def decode(message: Message) -> Decoded:
 def _model(uplink: dict[str, Any]) -> str:
     """The device's brand and model in the device repository, where it was registered with them."""
     ids = uplink.get("version_ids")
-    names = [ids.get(name) for name in ("brand_id", "model_id")] if isinstance(ids, dict) else []
-    known = [name for name in names if isinstance(name, str) and name]
-    return "/".join(known) if len(known) == 2 else ""  # noqa: PLR2004 - brand and model
+    return model_name(ids.get("brand_id"), ids.get("model_id")) if isinstance(ids, dict) else ""
 
 
 def _network_time(body: dict[str, Any], uplink: dict[str, Any]) -> int | None:

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 
 from processors.dialects.fiware import Address, address, timed
-from processors.dialects.leaves import NO_OBSERVATION, At, collected, leaf
+from processors.dialects.leaves import NO_OBSERVATION, At, clipped, collected, leaf
 from processors.dialects.strict_json import shown
 from processors.standard.observation import Decoded, Leaf, Message, Reason, Rejection
 from processors.standard.times import parse
@@ -58,4 +58,4 @@ def _value(name: str, value: str, at: At) -> Leaf:
         return Rejection(Reason.MALFORMED, "a value without a name", at.device, value=shown(value))
     if "@" in name or _POSITION.fullmatch(value):
         return NO_OBSERVATION
-    return leaf(name, value, at, comma=True)
+    return leaf(clipped(name), value, at, comma=True)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
-from processors.dialects.leaves import LONGEST_NAME, NO_OBSERVATION, At, leaf, on
+from processors.dialects.leaves import NO_OBSERVATION, At, clipped, leaf, on
 from processors.dialects.strict_json import shown
 from processors.standard.observation import Leaf, Reason
 from processors.standard.times import from_epoch
@@ -98,7 +98,7 @@ def leaves(body: dict[str, Any], at: At) -> Iterator[Leaf]:
 def observation(name: str, value: Any, at: At, system: int | None = None) -> Leaf:
     """One observation, by its name with or without a label."""
     if len(name) > _LONGEST_KEY:
-        return leaf(name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…", value, at)
+        return leaf(clipped(name), value, at)
     found = _meaning(name, system)
     if found is None:
         return NO_OBSERVATION
