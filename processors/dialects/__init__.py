@@ -7,7 +7,18 @@ business wherever the dialect does not fix it.
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
-from processors.dialects import hanse, ttn
+from processors.dialects import (
+    chirpstack,
+    ecowitt,
+    hanse,
+    iot_agent_json,
+    pegelonline,
+    senml,
+    sensor_community,
+    tasmota,
+    ttn,
+    ultralight,
+)
 from processors.dialects.memory import Stateful
 from processors.standard.observation import Decoded, Message
 
@@ -16,7 +27,15 @@ Dialect = Decode | Stateful
 
 DIALECTS: Mapping[str, Dialect] = MappingProxyType(
     {
+        "chirpstack": chirpstack.decode,
+        "ecowitt": ecowitt.decode,
         "hanse": hanse.decode,
+        "iot_agent_json": iot_agent_json.decode,
+        "pegelonline": pegelonline.decode,
+        "senml": senml.decode,
+        "sensor_community": sensor_community.decode,
+        "tasmota": tasmota.decode,
         "ttn": ttn.decode,
+        "ultralight": ultralight.decode,
     }
 )

@@ -16,6 +16,7 @@ from processors.standard.observation import Reason, Rejection
 
 MAX_DEPTH = 201  # where the fast parser stops, too
 LONGEST_VALUE = 200
+_KINDS = {type(None): "null", bool: "boolean", str: "string", list: "array", dict: "object"}
 _LONGEST_INTEGER = 18  # digits that need no second thought; Python refuses to read 4,300 of them
 
 
@@ -61,10 +62,7 @@ def number(value: float) -> float | None:
 
 def kind(value: object) -> str:
     """What JSON calls a value."""
-    if value is None:
-        return "null"
-    names = {bool: "boolean", str: "string", list: "array", dict: "object"}
-    return names.get(type(value), "number")
+    return _KINDS.get(type(value), "number")
 
 
 def shown(value: object) -> str:

@@ -58,6 +58,7 @@ UNITS: dict[str, tuple[str, str]] = {
     "[kn_i]": ("knot", "[kn_i]|kn|kt|kts|kn.|knot|knots|Knoten"),
     "[ft_i]/s": ("foot/s", "[ft_i]/s|ft/s|fps"),
     "mm/h": ("mm/h", "mm/h|mm/hr|mm h-1|mm.h-1|mmh|l/m2/h|L/m2/h|l/(m2.h)"),
+    "cm/h": ("cm/h", "cm/h|cm/hr|cm.h-1|cm h-1"),
     "[in_i]/h": ("inch/h", "[in_i]/h|in/h|in/hr|inh"),
     # length
     "m": ("m", "m|meter|metre|meters|metres|Meter"),

@@ -15,6 +15,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _EPOCH_NAIVE = datetime(1970, 1, 1)  # noqa: DTZ001 - wall clock arithmetic, the offset is applied apart
 _DAY_US = 86_400_000_000
 _SECOND_US = 1_000_000
+_FIRST_US, _LAST_US = -62_135_596_800_000_000, 253_402_300_799_000_000  # the calendar's, in whole seconds
 _PLAIN = len("2026-11-23T10:00:00Z")
 _AMBIGUOUS = int(QualityTest.LOCAL_TIME_AMBIGUOUS)
 
@@ -90,6 +91,16 @@ def local(when: str | datetime, zone: str, received_us: int) -> tuple[int, int] 
     if first > second:  # the missing hour: fold 0 is the offset before it
         return first, _AMBIGUOUS
     return (first if abs(received_us - first) <= abs(received_us - second) else second), _AMBIGUOUS
+
+
+def from_epoch(number: float, unit_us: int) -> int | Reason:
+    """Microseconds since the epoch of a count of units (of `unit_us` microseconds) since then, whole or broken.
+
+    INVALID_TIME outside the years 1 to 9999. Which unit is meant is for the dialect to declare, never for the size.
+    """
+    if not _FIRST_US <= number * unit_us <= _LAST_US:  # False for NaN
+        return Reason.INVALID_TIME
+    return number * unit_us if isinstance(number, int) else round(number * unit_us)
 
 
 def rfc3339(us: int) -> str:

@@ -1,6 +1,6 @@
 """Every dialect against real and spoilt messages: a folder is a case, <dialect>/<case>/.
 
-    message        the payload, byte for byte
+    message        the payload, byte for byte; or, for a person to read, message.diag: CBOR in diagnostic notation
     expected.json  `topic`, optionally `received`, `retain`, `zone`, `options`, `replayed` and `max_readings`; then what
                    the dialect makes of it: `leaves` in their order, or `rejected` or `ignored` for the whole message
     earlier.json   for a stateful dialect: the messages before this one, a list of {topic, payload (text, JSON or
@@ -14,6 +14,7 @@ import json
 from collections import defaultdict
 from pathlib import Path
 
+import cbor_diag
 import pytest
 
 from processors.dialects import DIALECTS
@@ -51,6 +52,11 @@ def bytes_of(payload):
     return payload.encode() if isinstance(payload, str) else json.dumps(payload).encode()
 
 
+def payload_of(case):
+    text = HERE / case / "message.diag"
+    return cbor_diag.diag2cbor(text.read_text()) if text.exists() else (HERE / case / "message").read_bytes()
+
+
 def outcome(dialect, payload, case, earlier=()):
     decode = DIALECTS[dialect]
     now = message(case, payload)
@@ -78,7 +84,7 @@ def test_the_message_is_decoded_as_the_case_says(case):
     expected = {name: value for name, value in told_before.items() if name not in {"topic", "received", *OPTIONS}}
     earlier = HERE / case / "earlier.json"
     before = json.loads(earlier.read_text()) if earlier.exists() else ()
-    found = outcome(case.parts[0], (HERE / case / "message").read_bytes(), told_before, before)
+    found = outcome(case.parts[0], payload_of(case), told_before, before)
     if "leaves" in expected and len(expected["leaves"]) == len(found.get("leaves", ())):
         found["leaves"] = [without_details(*pair) for pair in zip(found["leaves"], expected["leaves"], strict=True)]
     assert without_details(found, expected) == expected

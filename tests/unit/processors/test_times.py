@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from processors.standard import times
 from processors.standard.observation import QualityTest, Reason
-from processors.standard.times import local, parse, rfc3339
+from processors.standard.times import from_epoch, local, parse, rfc3339
 
 AMBIGUOUS = int(QualityTest.LOCAL_TIME_AMBIGUOUS)
 BERLIN = "Europe/Berlin"
@@ -151,3 +151,22 @@ def test_the_ends_of_the_calendar_do_not_raise(text):
     for zone in (BERLIN, "Pacific/Auckland", "America/Adak"):
         found = local(text, zone, 0)
         assert found is Reason.INVALID_TIME or isinstance(found, tuple)
+
+
+@pytest.mark.parametrize(
+    ("number", "unit_us", "utc"),
+    [
+        (1_795_428_000, 1_000_000, "2026-11-23T10:00:00Z"),
+        (1_276_020_076.001, 1_000_000, "2010-06-08T18:01:16.001000Z"),
+        (1_795_428_000_250, 1_000, "2026-11-23T10:00:00.250000Z"),
+        (-1, 1_000_000, "1969-12-31T23:59:59Z"),
+        (253_402_300_799, 1_000_000, "9999-12-31T23:59:59Z"),
+    ],
+)
+def test_an_epoch_is_read_in_the_unit_that_its_dialect_declares(number, unit_us, utc):
+    assert rfc3339(from_epoch(number, unit_us)) == utc
+
+
+@pytest.mark.parametrize("number", [253_402_300_800, -62_135_596_801, 10**400, -1e300, float("inf"), float("nan")])
+def test_an_epoch_beyond_the_calendar_is_invalid(number):
+    assert from_epoch(number, 1_000_000) is Reason.INVALID_TIME
