@@ -7,14 +7,17 @@ business wherever the dialect does not fix it.
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
-from processors.dialects import hanse, ttn
+from processors.dialects import hanse, sparkplug, ttn
+from processors.dialects.memory import Stateful
 from processors.standard.observation import Decoded, Message
 
 Decode = Callable[[Message], Decoded]
+Dialect = Decode | Stateful
 
-DIALECTS: Mapping[str, Decode] = MappingProxyType(
+DIALECTS: Mapping[str, Dialect] = MappingProxyType(
     {
         "hanse": hanse.decode,
+        "sparkplug": Stateful(sparkplug.source, sparkplug.decode),
         "ttn": ttn.decode,
     }
 )

@@ -1,10 +1,10 @@
 """Every dialect against real and spoilt messages: a folder is a case, <dialect>/<case>/.
 
-    message        the payload, byte for byte
+    message        the payload, byte for byte; or, for a person to read, message.textproto: Sparkplug's protobuf as text
     expected.json  `topic`, optionally `received`, `retain`, `zone`, `options`, `replayed` and `max_readings`; then what
                    the dialect makes of it: `leaves` in their order, or `rejected` or `ignored` for the whole message
     earlier.json   for a stateful dialect: the messages before this one, a list of {topic, payload (text, JSON or
-                   {"base64": …}), received?, retain?}
+                   {"base64": …} or {"textproto": …}), received?, retain?}
 
 Times are RFC 3339, members with their default are left out. A `detail` is compared only where the case gives one.
 """
@@ -15,9 +15,11 @@ from collections import defaultdict
 from pathlib import Path
 
 import pytest
+from google.protobuf import text_format
 
 from processors.dialects import DIALECTS
 from processors.dialects.memory import Stateful, merged
+from processors.dialects.sparkplug_schema import Payload
 from processors.standard.observation import Ignored, Message, Reading
 from processors.standard.times import parse, rfc3339
 
@@ -45,7 +47,14 @@ def message(case, payload):
     return Message(case["topic"], payload, parse(case.get("received", "2026-11-23T10:00:01Z")), **options)
 
 
+def payload_of(case):
+    text = HERE / case / "message.textproto"
+    return bytes_of({"textproto": text.read_text()}) if text.exists() else (HERE / case / "message").read_bytes()
+
+
 def bytes_of(payload):
+    if isinstance(payload, dict) and set(payload) == {"textproto"}:
+        return text_format.Parse(payload["textproto"], Payload()).SerializeToString()
     if isinstance(payload, dict) and set(payload) == {"base64"}:
         return base64.b64decode(payload["base64"])
     return payload.encode() if isinstance(payload, str) else json.dumps(payload).encode()
@@ -78,7 +87,7 @@ def test_the_message_is_decoded_as_the_case_says(case):
     expected = {name: value for name, value in told_before.items() if name not in {"topic", "received", *OPTIONS}}
     earlier = HERE / case / "earlier.json"
     before = json.loads(earlier.read_text()) if earlier.exists() else ()
-    found = outcome(case.parts[0], (HERE / case / "message").read_bytes(), told_before, before)
+    found = outcome(case.parts[0], payload_of(case), told_before, before)
     if "leaves" in expected and len(expected["leaves"]) == len(found.get("leaves", ())):
         found["leaves"] = [without_details(*pair) for pair in zip(found["leaves"], expected["leaves"], strict=True)]
     assert without_details(found, expected) == expected
