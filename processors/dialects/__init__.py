@@ -7,7 +7,7 @@ business wherever the dialect does not fix it.
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
-from processors.dialects import hanse, sparkplug, ttn
+from processors.dialects import hanse, sparkplug, ttn, zigbee2mqtt
 from processors.dialects.memory import Stateful
 from processors.standard.observation import Decoded, Message
 
@@ -19,5 +19,6 @@ DIALECTS: Mapping[str, Dialect] = MappingProxyType(
         "hanse": hanse.decode,
         "sparkplug": Stateful(sparkplug.source, sparkplug.decode),
         "ttn": ttn.decode,
+        "zigbee2mqtt": Stateful(zigbee2mqtt.source, zigbee2mqtt.decode),
     }
 )
