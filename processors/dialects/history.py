@@ -13,8 +13,11 @@ VERSIONS = 4  # different ones of which a replay can find the right one
 HELD = 64  # times that one of them came into force
 
 
-def learned(part: Any, what: Any, at: int, session: int = 0) -> list[dict[str, Any]] | None:
-    """The part with `what` in force from the receive time `at`; None where that changes nothing."""
+def learned(part: Any, what: Any, at: int, session: int = 0, *, settle: int = 0) -> list[dict[str, Any]] | None:
+    """The part with `what` in force from the receive time `at`; None where that changes nothing.
+
+    What came less than `settle` microseconds before is replaced: for announcements that come piece by piece.
+    """
     versions = _versions(part)
     spans = _spans(versions)
     if spans:
@@ -23,6 +26,8 @@ def learned(part: Any, what: Any, at: int, session: int = 0) -> list[dict[str, A
             return None
     elif what is None:
         return None
+    if spans and 0 <= at - spans[-1][0] < settle and spans[-1][2]["held"] == [[spans[-1][0], session]]:
+        versions, at = [version for version in versions if version is not spans[-1][2]], spans[-1][0]
     others = [version for version in versions if version["is"] != what]
     held = [span for version in versions if version["is"] == what for span in version["held"]]
     return [*others[1 - VERSIONS :], {"is": what, "held": [*held[1 - HELD :], [at, session]]}]
@@ -34,16 +39,18 @@ def latest(part: Any) -> Any:
     return spans[-1][2]["is"] if spans else None
 
 
-def in_force(part: Any, message: Message, session: int = 0) -> Any:
+def in_force(part: Any, message: Message, session: int = 0, *, later: bool = True) -> Any:
     """What a message is read by: of its session, the newest, or for a replay what held when it first came.
 
-    Where nothing was known yet at that time, it is the first that was announced after it.
+    Where nothing was known yet at that time, it is the first that was announced after it, unless `later` is false.
     """
     spans = [span for span in _spans(_versions(part)) if span[1] == session]
     if not spans:
         return None
     before = [span for span in spans if span[0] <= message.received_us] if message.replayed else spans
-    return (before[-1] if before else spans[0])[2]["is"]
+    if not before:
+        return spans[0][2]["is"] if later else None
+    return before[-1][2]["is"]
 
 
 def _spans(versions: list[dict[str, Any]]) -> list[tuple[int, int, dict[str, Any]]]:

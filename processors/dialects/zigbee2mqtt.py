@@ -114,11 +114,10 @@ def _listed(message: Message, state: State, base: str, what: str) -> Step:
         return Step(body)
     if not isinstance(body, list):
         return Step(Rejection(Reason.MALFORMED, f"bridge/{what}: {kind(body)} where an array is expected"))
-    named = {
-        name: entry
-        for entry in body
-        if isinstance(entry, dict) and _text(name := entry.get("friendly_name"), LONGEST_NAME)
-    }
+    named: dict[str, dict[str, Any]] = {}
+    for entry in body:
+        if isinstance(entry, dict) and _text(entry.get("friendly_name"), LONGEST_NAME):
+            named[entry["friendly_name"]] = entry
     if message.replayed:
         return Step(Ignored("no_observation"))
     if what == "groups":
