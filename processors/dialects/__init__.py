@@ -7,7 +7,7 @@ business wherever the dialect does not fix it.
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
-from processors.dialects import hanse, homie, sparkplug, ttn, zigbee2mqtt
+from processors.dialects import hanse, homie, shelly, sparkplug, ttn, zigbee2mqtt
 from processors.dialects.memory import Stateful
 from processors.standard.observation import Decoded, Message
 
@@ -18,6 +18,7 @@ DIALECTS: Mapping[str, Dialect] = MappingProxyType(
     {
         "hanse": hanse.decode,
         "homie": Stateful(homie.source, homie.decode),
+        "shelly": shelly.decode,
         "sparkplug": Stateful(sparkplug.source, sparkplug.decode),
         "ttn": ttn.decode,
         "zigbee2mqtt": Stateful(zigbee2mqtt.source, zigbee2mqtt.decode),

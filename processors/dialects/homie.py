@@ -85,7 +85,7 @@ def _parsed(topic: str) -> _Topic | None:
 def _states(topic: _Topic, message: Message, state: State) -> Step:
     """$state; without payload the device is removed, and its description is void."""
     text = message.payload.decode(errors="replace")
-    changed = {}
+    changed: dict[str, Any] = {}
     if not message.payload:
         void = learned(state.get(f"description:{topic.device}"), None, message.received_us)
         if void is not None:
@@ -114,7 +114,7 @@ def _description(topic: _Topic, message: Message, state: State) -> Step:
     for node, about in _named(body.get("nodes")):
         for key, entry in _named(about.get("properties")):
             properties[f"{node}/{key}"] = _property(entry)
-    what = {"root": None, "type": None, "properties": properties}
+    what: dict[str, Any] = {"root": None, "type": None, "properties": properties}
     for member in ("root", "type"):
         text = body.get(member)
         if _is_name(text):
@@ -126,10 +126,8 @@ def _description(topic: _Topic, message: Message, state: State) -> Step:
 def _named(members: Any) -> Iterator[tuple[str, dict[str, Any]]]:
     """Nodes or properties by their ids: an object in 5.0, in its drafts an array of objects with an id."""
     if isinstance(members, list):
-        pairs = [(entry.get("id"), entry) for entry in members if isinstance(entry, dict)]
-    else:
-        pairs = list(members.items()) if isinstance(members, dict) else []
-    for name, entry in pairs:
+        members = {entry["id"]: entry for entry in members if isinstance(entry, dict) and _is_name(entry.get("id"))}
+    for name, entry in members.items() if isinstance(members, dict) else ():
         if isinstance(entry, dict) and _is_name(name):
             yield name, entry
 
@@ -152,7 +150,7 @@ def _attributes(topic: _Topic, state: State) -> dict[str, dict[str, str]]:
     return {path: about for path, about in part.items() if isinstance(about, dict)} if isinstance(part, dict) else {}
 
 
-def _attribute(topic: _Topic, message: Message, state: State) -> State:
+def _attribute(topic: _Topic, message: Message, state: State) -> dict[str, Any]:
     """An attribute of a property in version 4. Together they are a description once the device is ready."""
     if topic.version == int(_FIVE) or not _is_name(topic.path):
         return {}
@@ -168,7 +166,7 @@ def _attribute(topic: _Topic, message: Message, state: State) -> State:
     )
 
 
-def _whole(topic: _Topic, message: Message, state: State, attributes: dict[str, dict[str, str]]) -> State:
+def _whole(topic: _Topic, message: Message, state: State, attributes: dict[str, dict[str, str]]) -> dict[str, Any]:
     properties = {path: _property(about) for path, about in attributes.items() if "datatype" in about}
     what = {"root": None, "type": None, "properties": properties}
     name = f"description:{topic.device}"

@@ -220,7 +220,7 @@ def _flat(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
     for name, value in node.items() if isinstance(node, dict) else enumerate(node):
         path = f"{prefix}{name}"
         if len(path) > LONGEST_NAME:
-            yield f"{path[: LONGEST_NAME - 1]}…", value
+            yield f"{path[: LONGEST_NAME - 1]}…", shown(value)
         elif isinstance(value, dict | list) and path not in _NO_OBSERVATION:
             yield from _flat(value, f"{path}.")
         else:
