@@ -7,7 +7,7 @@ business wherever the dialect does not fix it.
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
-from processors.dialects import hanse, homie, shelly, sparkplug, ttn, zigbee2mqtt
+from processors.dialects import generic, hanse, homie, shelly, sparkplug, ttn, zigbee2mqtt
 from processors.dialects.memory import Stateful
 from processors.standard.observation import Decoded, Message
 
@@ -16,6 +16,7 @@ Dialect = Decode | Stateful
 
 DIALECTS: Mapping[str, Dialect] = MappingProxyType(
     {
+        "generic": generic.decode,
         "hanse": hanse.decode,
         "homie": Stateful(homie.source, homie.decode),
         "shelly": shelly.decode,

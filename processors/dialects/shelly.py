@@ -17,7 +17,7 @@ FILTERS = ("+/events/rpc", "+/status/+", "+/online")
 LONGEST_NAME = 255
 LATEST_S = 253_402_300_799  # the end of year 9999
 
-_POWER = {
+_POWER: dict[str, tuple[str | None, str]] = {
     "apower": ("electric_active_power", "W"),
     "act_power": ("electric_active_power", "W"),
     "aprtpower": ("electric_apparent_power", "V.A"),
@@ -31,9 +31,9 @@ _POWER = {
     "temperature.tC": ("device_temperature", "Cel"),
     "temperature.tF": ("device_temperature", "[degF]"),
 }
-_SWITCHED = {**_POWER, "output": ("switch_on", "1")}
+_SWITCHED: dict[str, tuple[str | None, str]] = {**_POWER, "output": ("switch_on", "1")}
 _PHASE = {name: _POWER[name] for name in ("act_power", "aprt_power", "voltage", "current", "pf", "freq")}
-_ENERGY = {
+_ENERGY: dict[str, tuple[str | None, str]] = {
     "total_act_energy": ("electric_energy_import", "W.h"),
     "total_act_ret_energy": ("electric_energy_export", "W.h"),
 }
@@ -85,7 +85,8 @@ class _At(NamedTuple):
 
 def decode(message: Message) -> Decoded:
     """Readings of a notification or of a component's status. Never raises."""
-    prefix, components, time = message.topic, None, None
+    components: Any = None
+    time: Any = None
     if message.topic.endswith("/events/rpc"):
         prefix = message.topic.removesuffix("/events/rpc")
     elif "/status/" in message.topic:
@@ -99,7 +100,7 @@ def decode(message: Message) -> Decoded:
         return Rejection(Reason.DEVICE_TOO_LONG, detail)
     if not prefix or not storable(message.topic):
         return Rejection(Reason.NO_DEVICE, f"topic {message.topic!r:.200} names no device")
-    source = ""
+    source: object = ""
     if components is None:
         body = load_object(message.payload)
         if isinstance(body, Rejection):
