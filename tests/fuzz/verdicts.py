@@ -4,6 +4,7 @@ import copy
 import json
 from collections import defaultdict
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from processors.dialects import DIALECTS
@@ -12,6 +13,7 @@ from processors.standard.observation import Ignored, Message, Reading, Reason, R
 from processors.standard.vocabulary import VOCABULARY
 from tests.golden import test_golden as golden
 
+HERE = Path(__file__).parent
 RECEIVED = 1_795_428_000_000_000
 
 
