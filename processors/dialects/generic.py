@@ -166,7 +166,9 @@ def _lowered(node: dict[str, Any]) -> _Names:
 
 
 def _first(names: _Names, usual: tuple[str, ...]) -> str | None:
-    return next((names[name] for name in usual if name in names), None)
+    if names.keys().isdisjoint(usual):  # as almost always
+        return None
+    return next(names[name] for name in usual if name in names)
 
 
 def _triplet(node: dict[str, Any], names: _Names) -> str | None:
@@ -256,11 +258,16 @@ def _wall_clock(text: str) -> datetime | None:
 
 def _leaf(key: str, value: Any, unit: str | None, at: _At) -> Leaf:
     ignored = at.message.options.get("ignore")
-    if isinstance(ignored, list | tuple) and key in ignored:
+    if ignored is not None and isinstance(ignored, list | tuple) and key in ignored:
         return Ignored("no_observation")
     fault = _fault(key, at)
     if fault is not None:
         return _rejected(*fault, key, value, unit, at)
+    if type(value) is float or type(value) is int:
+        result = number(value)
+        if result is None:
+            return _rejected(Reason.NOT_FINITE, f"{key} is too large for a double", key, value, unit, at)
+        return Reading(at.device, "", key, result, unit, at.time, None, 0, at.tests, at.model)
     if isinstance(value, str):
         said = read(value, comma=True)
         if isinstance(said, Missing):
@@ -275,12 +282,7 @@ def _leaf(key: str, value: Any, unit: str | None, at: _At) -> Leaf:
         return _reading(key, None, unit, at)
     if isinstance(value, bool):
         return _reading(key, float(value), unit, at, value)
-    if not isinstance(value, int | float):
-        return _rejected(Reason.NOT_A_NUMBER, f"{key}: {kind(value)} where a number is expected", key, value, unit, at)
-    result = number(value)
-    if result is None:
-        return _rejected(Reason.NOT_FINITE, f"{key} is too large for a double", key, value, unit, at)
-    return _reading(key, result, unit, at)
+    return _rejected(Reason.NOT_A_NUMBER, f"{key}: {kind(value)} where a number is expected", key, value, unit, at)
 
 
 def _fault(key: str, at: _At) -> tuple[Reason, str] | None:

@@ -162,7 +162,7 @@ def _attribute(topic: _Topic, message: Message, state: State) -> dict[str, Any]:
     now = {**known, topic.path: about}
     changed = {} if now == known else {f"attributes:{topic.device}": now}
     return changed | (
-        _whole(topic, message, state, now) if latest(state.get(f"state:{topic.device}")) in _THERE else {}
+        _whole(topic, message, state, now) if str(latest(state.get(f"state:{topic.device}"))) in _THERE else {}
     )
 
 

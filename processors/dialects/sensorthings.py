@@ -197,10 +197,11 @@ def _results(device: str, known: dict[str, Any], body: dict[str, Any], message: 
     if len(result) > message.max_readings:
         detail = f"{len(result)} results in one observation, at most {message.max_readings} are taken"
         return Rejection(Reason.TOO_MANY_READINGS, detail, device)
-    found = []
+    found, name = [], at.key[: LONGEST_NAME - 6]
     for place, one in enumerate(result):  # of a MultiDatastream, each with a unit of its own
         unit = units[place] if isinstance(units, list) and place < len(units) else None
-        here = at._replace(key=f"{at.key[: LONGEST_NAME - 6]}.{place}", unit=str(unit) if _is_unit(unit) else None)
+        key = f"{name}.{place}"
+        here = _At(device, key, str(unit) if _is_unit(unit) else None, at.model, time, tests, fault)
         found.append(_leaf(one, here, message))
     return found
 

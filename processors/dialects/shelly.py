@@ -105,7 +105,7 @@ def decode(message: Message) -> Decoded:
         body = load_object(message.payload)
         if isinstance(body, Rejection):
             return body._replace(device=prefix)
-        if body.get("method") not in {"NotifyStatus", "NotifyFullStatus"}:
+        if str(body.get("method")) not in {"NotifyStatus", "NotifyFullStatus"}:
             return Ignored("no_observation")
         components, source = body.get("params"), body.get("src")
         if not isinstance(components, dict):

@@ -160,9 +160,9 @@ def _collect(exposed: Any, prefix: str, found: dict[str, Any]) -> None:
 
 
 def _property(entry: dict[str, Any]) -> dict[str, Any]:
-    access, unit, what = entry.get("access"), entry.get("unit"), entry.get("type")
+    access, unit, what, name = (entry.get(member) for member in ("access", "unit", "type", "name"))
     access = access if type(access) is int else _PUBLISHED
-    settable = bool(access & _SETTABLE) and what != "binary" and entry.get("name") not in _STATES
+    settable = bool(access & _SETTABLE) and what != "binary" and not (_text(name, LONGEST_NAME) and name in _STATES)
     about: dict[str, Any] = {"type": what if _text(what, LONGEST_UNIT) else ""}
     if _text(unit, LONGEST_UNIT):
         about["unit"] = unit
