@@ -149,7 +149,8 @@ def _leaves(components: dict[str, Any], at: _At, message: Message) -> Decoded:
 
 def _component(component: str, status: Any, at: _At) -> Iterator[Leaf]:
     if not storable(component) or len(component) > LONGEST_NAME:
-        yield Rejection(Reason.INVALID_TEXT, "a component's name is no text or too long", at.device)
+        detail = "a component's name is too long, or holds a NUL or half a surrogate pair"
+        yield Rejection(Reason.INVALID_TEXT, detail, at.device, "", shown(component))
         return
     if not isinstance(status, dict):
         if status is not None or ":" in component:  # null: the device has no such component any more

@@ -53,7 +53,7 @@ def decode(message: Message, state: State) -> Step:
         detail = f"device has {len(device)} characters, at most {LONGEST_DEVICE} are taken"
         return Step(Rejection(Reason.DEVICE_TOO_LONG, detail))
     if not storable(device):
-        return Step(Rejection(Reason.INVALID_TEXT, "the topic holds a NUL or half a surrogate pair"))
+        return Step(Rejection(Reason.MALFORMED, "the topic holds a NUL or half a surrogate pair"))
     try:
         payload = Payload.FromString(message.payload)
     except DecodeError:
