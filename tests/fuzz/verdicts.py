@@ -49,7 +49,7 @@ def _state_after(dialect: str, messages: list[dict[str, Any]]) -> dict[str, Any]
     for one in messages:
         source = decoder.source(one["topic"])
         step = decoder.decode(golden.message(one, golden.bytes_of(one["payload"])), states[source])
-        states[source] = dict(merged(states[source], step.changed))
+        states[source] = json.loads(json.dumps(dict(merged(states[source], step.changed))))
     return {name: part for state in states.values() for name, part in state.items()}
 
 

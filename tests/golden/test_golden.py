@@ -68,7 +68,7 @@ def outcome(dialect, payload, case, earlier=()):
         for before in earlier:
             source = decode.source(before["topic"])
             step = decode.decode(message(before, bytes_of(before["payload"])), states[source])
-            states[source] = merged(states[source], step.changed)
+            states[source] = json.loads(json.dumps(merged(states[source], step.changed)))  # as it is kept
         verdict = decode.decode(now, states[decode.source(now.topic)]).decoded
     else:
         verdict = decode(now)
