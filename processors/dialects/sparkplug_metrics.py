@@ -108,7 +108,7 @@ def leaves(payload: Any, message: Message, at: At) -> Decoded:
                     found.append(leaf)
             elif composed and type(leaf) is Rejection and leaf.reason is Reason.UNKNOWN_ALIAS:
                 # It stands for several readings. One letter for all of them could not be replayed reading by reading.
-                return Rejection(Reason.UNKNOWN_STATE, f"{leaf.key}: {leaf.detail}", at.device)
+                return Rejection(Reason.UNKNOWN_STATE, leaf.detail, at.device)
             else:
                 found.append(leaf)
             if len(found) > message.max_readings:
@@ -182,7 +182,8 @@ def _identified(metric: Any, at: At, prefix: str) -> _Metric | Rejection | Ignor
         alias = str(metric.alias)
         named = _member(at.birth, "aliases", alias)
         if not isinstance(named, str):
-            return _unknown(f"alias {alias}", f"no birth of this session in force names the alias {alias}", metric, at)
+            # Without a key: the reading's place finds it again when its name is known.
+            return _unknown("", f"no birth of this session in force names the alias {alias}", metric, at)
         name = named
     elif text == "":
         return _unknown("", "a metric without a name", metric, at, Reason.MALFORMED)
@@ -306,7 +307,7 @@ def _unknown(key: str, detail: str, metric: Any, at: At, reason: Reason = Reason
 def _rejected(reason: Reason, detail: str, found: _Metric, metric: Any, at: At, time: int | None) -> Rejection:
     field = metric.WhichOneof("value")
     value = None if field is None else _shown(getattr(metric, field))
-    return Rejection(reason, detail, at.device, "", found.name, value, found.unit, time)
+    return Rejection(reason, detail, at.device, "", found.name or None, value, found.unit, time)
 
 
 def _shown(value: Any) -> str:
