@@ -10,14 +10,21 @@ from types import MappingProxyType
 from processors.dialects import (
     chirpstack,
     ecowitt,
+    generic,
     hanse,
+    homie,
     iot_agent_json,
     pegelonline,
     senml,
     sensor_community,
+    sensorthings,
+    shelly,
+    sparkplug,
     tasmota,
     ttn,
     ultralight,
+    vzlogger,
+    zigbee2mqtt,
 )
 from processors.dialects.memory import Stateful
 from processors.standard.observation import Decoded, Message
@@ -29,13 +36,20 @@ DIALECTS: Mapping[str, Dialect] = MappingProxyType(
     {
         "chirpstack": chirpstack.decode,
         "ecowitt": ecowitt.decode,
+        "generic": generic.decode,
         "hanse": hanse.decode,
+        "homie": Stateful(homie.source, homie.decode),
         "iot_agent_json": iot_agent_json.decode,
         "pegelonline": pegelonline.decode,
         "senml": senml.decode,
         "sensor_community": sensor_community.decode,
+        "sensorthings": Stateful(sensorthings.source, sensorthings.decode),
+        "shelly": shelly.decode,
+        "sparkplug": Stateful(sparkplug.source, sparkplug.decode),
         "tasmota": tasmota.decode,
         "ttn": ttn.decode,
         "ultralight": ultralight.decode,
+        "vzlogger": Stateful(vzlogger.source, vzlogger.decode),
+        "zigbee2mqtt": Stateful(zigbee2mqtt.source, zigbee2mqtt.decode),
     }
 )

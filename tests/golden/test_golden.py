@@ -1,10 +1,11 @@
 """Every dialect against real and spoilt messages: a folder is a case, <dialect>/<case>/.
 
-    message        the payload, byte for byte; or, for a person to read, message.diag: CBOR in diagnostic notation
+    message        the payload, byte for byte; or, for a person to read, message.diag (CBOR in diagnostic notation) or
+                   message.textproto (Sparkplug's protobuf as text)
     expected.json  `topic`, optionally `received`, `retain`, `zone`, `options`, `replayed` and `max_readings`; then what
                    the dialect makes of it: `leaves` in their order, or `rejected` or `ignored` for the whole message
     earlier.json   for a stateful dialect: the messages before this one, a list of {topic, payload (text, JSON or
-                   {"base64": …}), received?, retain?}
+                   {"base64": …} or {"textproto": …}), received?, retain?}
 
 Times are RFC 3339, members with their default are left out. A `detail` is compared only where the case gives one.
 """
@@ -16,9 +17,11 @@ from pathlib import Path
 
 import cbor_diag
 import pytest
+from google.protobuf import text_format
 
 from processors.dialects import DIALECTS
 from processors.dialects.memory import Stateful, merged
+from processors.dialects.sparkplug_schema import Payload
 from processors.standard.observation import Ignored, Message, Reading
 from processors.standard.times import parse, rfc3339
 
@@ -46,15 +49,22 @@ def message(case, payload):
     return Message(case["topic"], payload, parse(case.get("received", "2026-11-23T10:00:01Z")), **options)
 
 
+def payload_of(case):
+    for name, form in (("message.textproto", "textproto"), ("message.diag", "diag")):
+        text = HERE / case / name
+        if text.exists():
+            return bytes_of({form: text.read_text()})
+    return (HERE / case / "message").read_bytes()
+
+
 def bytes_of(payload):
+    if isinstance(payload, dict) and set(payload) == {"textproto"}:
+        return text_format.Parse(payload["textproto"], Payload()).SerializeToString()
+    if isinstance(payload, dict) and set(payload) == {"diag"}:
+        return cbor_diag.diag2cbor(payload["diag"])
     if isinstance(payload, dict) and set(payload) == {"base64"}:
         return base64.b64decode(payload["base64"])
     return payload.encode() if isinstance(payload, str) else json.dumps(payload).encode()
-
-
-def payload_of(case):
-    text = HERE / case / "message.diag"
-    return cbor_diag.diag2cbor(text.read_text()) if text.exists() else (HERE / case / "message").read_bytes()
 
 
 def outcome(dialect, payload, case, earlier=()):
@@ -65,7 +75,7 @@ def outcome(dialect, payload, case, earlier=()):
         for before in earlier:
             source = decode.source(before["topic"])
             step = decode.decode(message(before, bytes_of(before["payload"])), states[source])
-            states[source] = merged(states[source], step.changed)
+            states[source] = json.loads(json.dumps(merged(states[source], step.changed)))  # as it is kept
         verdict = decode.decode(now, states[decode.source(now.topic)]).decoded
     else:
         verdict = decode(now)

@@ -114,7 +114,7 @@ def check(verdict, limit):
             assert isinstance(leaf, Ignored)
 
 
-@pytest.mark.parametrize("dialect", sorted(DIALECTS))
+@pytest.mark.parametrize("dialect", sorted(VALID))
 @given(data=st.data())
 @settings(max_examples=200, deadline=None)
 def test_every_payload_gets_verdicts_and_none_raises(dialect, data):

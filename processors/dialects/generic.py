@@ -1,0 +1,306 @@
+"""JSON or bare numbers of networks that have no dialect: shapes are understood, meanings are left to profiles.
+
+Flat or nested objects, `{"value": …, "unit": …}` under a key, `{"name", "value", "unit"}` triplets, arrays of readings,
+and a number alone. What can't be known from the message is said by the route's options: which topic levels or member
+are the device, the unit of an epoch, its time key, its model. An epoch whose unit nobody declared is `invalid_time`.
+"""
+
+import re
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from processors.dialects.free_text import Missing, Quantity, read
+from processors.dialects.strict_json import kind, load, number, shown, storable
+from processors.standard.observation import Decoded, Ignored, Leaf, Message, Quality, Reading, Reason, Rejection
+from processors.standard.times import local
+from processors.standard.units import LONGEST as LONGEST_UNIT
+
+FILTERS: tuple[str, ...] = ()  # nothing is generic by its topic: a route has to say so
+LONGEST_NAME = 255
+LATEST_US = 253_402_300_799_999_999  # the end of year 9999
+
+# The route's options, each with what it does; `check` refuses others.
+OPTIONS = {
+    "device_levels": "topic levels (from 0) that name the device; else it is the topic, less a bare value's own level",
+    "device_key": "path of the member that names the device, in the object or in each reading",
+    "epoch": "unit of times that are numbers: s, ms, us or ns",
+    "time_key": "name of the member that is the time, where it is none of the usual",
+    "model": "brand/model of the devices, for profiles to match",
+    "ignore": "key paths that are no observations",
+}
+_EPOCHS = {"s": (1_000_000, 1), "ms": (1_000, 1), "us": (1, 1), "ns": (1, 1_000)}  # times and by: microseconds
+_TIMES = ("time", "timestamp", "ts", "datetime", "date", "dateutc", "zeit", "zeitstempel")
+_NAMES = ("name", "key", "parameter", "sensor", "property", "type")
+_VALUES = ("value", "wert")
+_UNITS = ("unit", "units", "uom", "einheit")
+_GERMAN = re.compile(r"(\d\d?)\.(\d\d?)\.(\d{4})(?:[ ,T]+(\d\d?):(\d\d)(?::(\d\d))?)?", re.ASCII)
+_DAY = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
+
+
+MANY = 64
+
+_Names = dict[str, str]
+
+
+class _At(NamedTuple):
+    """What holds for the leaves of an object; `fault`: why the time that came can't be used."""
+
+    device: str
+    time: int | None
+    tests: int
+    fault: tuple[Reason, str] | None
+    model: str
+    message: Message
+
+
+def decode(message: Message) -> Decoded:
+    """Leaves of whatever came. Never raises."""
+    body = load(message.payload)
+    model = message.options.get("model")
+    model = model if isinstance(model, str) and len(model) <= LONGEST_NAME and storable(model) else ""
+    if isinstance(body, Rejection):
+        text = _bare(message.payload)
+        if text is None:
+            return body
+        body = text
+    bare = not isinstance(body, dict | list)
+    device = _topic_device(message, bare=bare)
+    at = _At(device, None, 0, None, model, message)
+    key = message.topic.rpartition("/")[2]
+    found: list[Leaf] = []
+    for leaf in [_leaf(key, body, None, at)] if bare else _walk(body, "", at):
+        if len(found) == message.max_readings:
+            detail = f"more than the {message.max_readings} readings that are taken from one message"
+            return Rejection(Reason.TOO_MANY_READINGS, detail, device or None)
+        found.append(leaf)
+    return _once(found, message) if found else Rejection(Reason.MALFORMED, "the payload has no reading", device or None)
+
+
+def _once(found: list[Leaf], message: Message) -> list[Leaf]:
+    """Without second copies of one reading, and without retained ones that don't say when they were measured."""
+    seen = set()
+    for place, leaf in enumerate(found):
+        if not isinstance(leaf, Reading):
+            continue
+        reading = (leaf.device, leaf.key, leaf.time, leaf.value, leaf.unit)
+        if message.retain and leaf.time is None:
+            found[place] = Ignored("retained")
+        elif reading in seen:
+            found[place] = Ignored("second_copy")
+        seen.add(reading)
+    return found
+
+
+def _bare(payload: bytes) -> str | None:
+    """A short text that is no JSON, as sensors publish that print their number: "23,5 °C"."""
+    if len(payload) > LONGEST_NAME:
+        return None
+    try:
+        text = payload.decode().strip()
+    except UnicodeDecodeError:
+        return None
+    return text if isinstance(read(text, comma=True), Quantity) else None
+
+
+def _topic_device(message: Message, *, bare: bool) -> str:
+    levels = message.topic.split("/")
+    chosen = message.options.get("device_levels")
+    if isinstance(chosen, list | tuple) and chosen:
+        places = [place for place in chosen if type(place) is int and 0 <= place < len(levels)]
+        return "/".join(levels[place] for place in places)
+    return "/".join(levels[:-1]) if bare and len(levels) > 1 else message.topic
+
+
+def _walk(node: Any, prefix: str, at: _At) -> Iterator[Leaf]:
+    """Leaves of an object or array. The parser bounds the depth."""
+    if isinstance(node, list):
+        for place, entry in enumerate(node):
+            yield from _entry(place, entry, prefix, at)
+    elif node:
+        names = _lowered(node)
+        here, used = _of(node, names, at)
+        yield from _members(node, names, used, prefix, here)
+
+
+def _entry(place: int, entry: Any, prefix: str, at: _At) -> Iterator[Leaf]:
+    """An array's entry: what has a time, a name or a device of its own is told apart by it, the rest by its place."""
+    if isinstance(entry, list):
+        yield from _walk(entry, f"{prefix}{place}.", at)
+    elif not isinstance(entry, dict):
+        yield _leaf(f"{prefix}{place}"[:LONGEST_NAME], entry, None, at)
+    elif entry:
+        names = _lowered(entry)
+        here, used = _of(entry, names, at)
+        own = bool(used) or _triplet(entry, names) is not None
+        yield from _members(entry, names, used, prefix if own else f"{prefix}{place}.", here)
+
+
+def _members(node: dict[str, Any], names: _Names, used: set[str], prefix: str, at: _At) -> Iterator[Leaf]:
+    named = _triplet(node, names)
+    if named is not None:
+        yield _leaf(f"{prefix}{named}"[:LONGEST_NAME], node[_first(names, _VALUES) or ""], _unit(node, names), at)
+        return
+    for name, value in node.items():
+        path = f"{prefix}{name}"
+        if name in used:
+            yield Ignored("no_observation")
+        elif len(path) > LONGEST_NAME:
+            yield _leaf(f"{path[: LONGEST_NAME - 1]}…", shown(value), None, at)
+        elif isinstance(value, dict):
+            inner = _lowered(value)
+            measured = _first(inner, _VALUES)
+            if measured is None or isinstance(value[measured], dict | list):
+                yield from _walk(value, f"{path}.", at)
+            else:
+                yield _leaf(path, value[measured], _unit(value, inner), _of(value, inner, at)[0])
+        elif isinstance(value, list):
+            yield from _walk(value, f"{path}.", at)
+        else:
+            yield _leaf(path, value, None, at)
+
+
+def _lowered(node: dict[str, Any]) -> _Names:
+    """Members by their names in lower case. What has very many is a record: only exact names count there."""
+    return {name.lower(): name for name in node} if len(node) <= MANY else dict(zip(node, node, strict=True))
+
+
+def _first(names: _Names, usual: tuple[str, ...]) -> str | None:
+    if names.keys().isdisjoint(usual):  # as almost always
+        return None
+    return next(names[name] for name in usual if name in names)
+
+
+def _triplet(node: dict[str, Any], names: _Names) -> str | None:
+    """The name in {"name": …, "value": …}, if it is one."""
+    name = _first(names, _NAMES)
+    value = _first(names, _VALUES)
+    if name is None or value is None or isinstance(node[value], dict | list):
+        return None
+    return node[name] if isinstance(node[name], str) and node[name] else None
+
+
+def _unit(node: dict[str, Any], names: _Names) -> str | None:
+    unit = node.get(_first(names, _UNITS) or "")
+    return unit if isinstance(unit, str) and 0 < len(unit) <= LONGEST_UNIT and storable(unit) else None
+
+
+def _of(node: dict[str, Any], names: _Names, at: _At) -> tuple[_At, set[str]]:
+    """Device and time that an object gives its leaves, and the members that said so."""
+    used: set[str] = set()
+    path = at.message.options.get("device_key")
+    if isinstance(path, str):
+        device: Any = node
+        for part in path.split("."):
+            device = device.get(part) if isinstance(device, dict) else None
+        if isinstance(device, str) or (type(device) is int and abs(device) < 1 << 64):
+            at = at._replace(device=str(device))
+            used.add(path.split(".", maxsplit=1)[0])
+    name = _time_member(node, names, at)
+    if name is None:
+        return at, used
+    used.add(name)
+    text = node[name]
+    clock = _first(names, ("time", "zeit"))
+    if isinstance(text, str) and _DAY.fullmatch(text) and clock not in {None, name} and isinstance(node[clock], str):
+        used.add(str(clock))  # {"date": "2026-11-23", "time": "10:00:00"}
+        text = f"{text} {node[clock]}"
+    time, tests, fault = _time(text, at.message, utc=name.lower() == "dateutc")
+    return at._replace(time=time, tests=tests, fault=fault), used
+
+
+def _time_member(node: dict[str, Any], names: _Names, at: _At) -> str | None:
+    chosen = at.message.options.get("time_key")
+    date = names.get("date")
+    if isinstance(chosen, str):
+        name = chosen if chosen in node else None
+    elif date is not None and isinstance(node[date], str) and _DAY.fullmatch(node[date]):
+        name = date
+    else:
+        name = _first(names, _TIMES)
+    return None if name is None or isinstance(node[name], dict | list) else name
+
+
+def _time(value: Any, message: Message, *, utc: bool) -> tuple[int | None, int, tuple[Reason, str] | None]:
+    """A time as text, in the route's zone where it has none; or as a number in the unit that the route declares."""
+    if value is None or value == "":
+        return None, 0, None
+    if isinstance(value, str) and value.isascii() and value.replace(".", "", 1).isdigit() and len(value) < 32:  # noqa: PLR2004
+        value = float(value) if "." in value else int(value)
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        epoch = _EPOCHS.get(str(message.options.get("epoch")))
+        if epoch is None:
+            return None, 0, (Reason.INVALID_TIME, f"time {shown(value)}: say its unit in the route's options: epoch")
+        us = -1
+        if 0 <= value <= LATEST_US * 1000:
+            us = value * epoch[0] // epoch[1] if isinstance(value, int) else round(value * epoch[0] / epoch[1])
+        if not 0 <= us <= LATEST_US:
+            return None, 0, (Reason.INVALID_TIME, f"time {shown(value)} is after the year 9999 or before 1970")
+        return us, 0, None
+    fault = (Reason.INVALID_TIME, f"time {shown(value)!r} is no time")
+    if not isinstance(value, str):
+        return None, 0, fault
+    read_as = local(_wall_clock(value) or value.strip(), "UTC" if utc else message.zone, message.received_us)
+    return (None, 0, fault) if isinstance(read_as, Reason) else (*read_as, None)
+
+
+def _wall_clock(text: str) -> datetime | None:
+    """23.11.2026 10:00:00, as German software writes it; the day alone is no time."""
+    found = _GERMAN.fullmatch(text.strip())
+    if found is None or found[4] is None:
+        return None
+    day, month, year, hour, minute, second = (int(part or 0) for part in found.groups())
+    try:
+        return datetime(year, month, day, hour, minute, second)  # noqa: DTZ001 - its zone is the route's
+    except ValueError:
+        return None
+
+
+def _leaf(key: str, value: Any, unit: str | None, at: _At) -> Leaf:
+    ignored = at.message.options.get("ignore")
+    if ignored is not None and isinstance(ignored, list | tuple) and key in ignored:
+        return Ignored("no_observation")
+    fault = _fault(key, at)
+    if fault is not None:
+        return _rejected(*fault, key, value, unit, at)
+    if type(value) is float or type(value) is int:
+        result = number(value)
+        if result is None:
+            return _rejected(Reason.NOT_FINITE, f"{key} is too large for a double", key, value, unit, at)
+        return Reading(at.device, "", key, result, unit, at.time, None, 0, at.tests, at.model)
+    if isinstance(value, str):
+        said = read(value, comma=True)
+        if isinstance(said, Missing):
+            return _reading(key, None, unit, at, value if storable(value) else None)
+        if isinstance(said, Quantity):
+            return _reading(key, said.value, unit or said.unit, at, value)
+        if said.reason is Reason.NOT_A_NUMBER and unit is None:
+            detail = f"{key}: string, and nothing says what it means"
+            return _rejected(Reason.UNMAPPED_PROPERTY, detail, key, value, unit, at)
+        return _rejected(said.reason, said.detail, key, value, unit, at)
+    if value is None:
+        return _reading(key, None, unit, at)
+    if isinstance(value, bool):
+        return _reading(key, float(value), unit, at, value)
+    return _rejected(Reason.NOT_A_NUMBER, f"{key}: {kind(value)} where a number is expected", key, value, unit, at)
+
+
+def _fault(key: str, at: _At) -> tuple[Reason, str] | None:
+    if not at.device:
+        return Reason.NO_DEVICE, "the topic levels or the member that name the device are empty"
+    if len(at.device) > LONGEST_NAME:
+        return Reason.DEVICE_TOO_LONG, f"device has {len(at.device)} characters, at most {LONGEST_NAME} are taken"
+    if not (storable(key) and storable(at.device)):
+        return Reason.INVALID_TEXT, "device or key hold a NUL or half a surrogate pair"
+    if not key:
+        return Reason.MALFORMED, "a value without a name"
+    return at.fault
+
+
+def _reading(key: str, value: float | None, unit: str | None, at: _At, raw: Any = None) -> Reading:
+    quality = int(Quality.MISSING) if value is None else 0
+    return Reading(at.device, "", key, value, unit, at.time, None, quality, at.tests, at.model, raw)
+
+
+def _rejected(reason: Reason, detail: str, key: str, value: Any, unit: str | None, at: _At) -> Rejection:
+    return Rejection(reason, detail, at.device, "", key, shown(value), unit, at.time)
