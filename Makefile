@@ -4,6 +4,7 @@ PY := .venv/bin/python
 SECONDS ?= 0
 DEMO ?=
 WORKLOADS ?= S1,S100
+WORKERS ?= 3
 export PYTHONPATH := deploy
 
 .PHONY: up down demo test test-long check bench requirements clean
@@ -24,7 +25,7 @@ demo: .venv/ready  ## the seven cities live in the terminal (SECONDS=60: stop by
 	@$(PY) -m local demo --seconds $(SECONDS)
 
 test: .venv/ready  ## everything but the long runs
-	$(PY) -m pytest -m "not long"
+	$(PY) -m pytest -m "not long" -n $(WORKERS) --dist loadgroup
 
 test-long: .venv/ready  ## the runs that take minutes
 	$(PY) -m pytest -m long --timeout 3600

@@ -11,6 +11,8 @@ import pytest
 from local import demo, stack
 from local.paths import CHECKOUT
 
+pytestmark = pytest.mark.xdist_group("the stack of the checkout")
+
 SECONDS = 5
 
 
