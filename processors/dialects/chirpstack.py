@@ -20,7 +20,7 @@ from processors.dialects.leaves import (
     leaf,
     model_name,
 )
-from processors.dialects.lorawan import device_time, first_heard, instant
+from processors.dialects.lorawan import GATEWAY_CLOCK_US, device_time, first_heard, instant
 from processors.dialects.strict_json import kind, load_object
 from processors.standard.observation import Decoded, Leaf, Message, Reason, Rejection
 
@@ -99,9 +99,9 @@ def _eui(eui: Any) -> Any:
 
 
 def _time(body: dict[str, Any]) -> int | None:
-    """Version 4 says when the uplink was heard; version 3 leaves it to the gateways."""
-    time = instant(body.get("time"))
-    if time is not None:
-        return time
-    published = instant(body.get("publishedAt"))
-    return first_heard(body.get("rxInfo"), ("time", "gwTime", "nsTime"), published)
+    """When the uplink was heard. Version 4 says it, after the first gateway's clock; version 3 leaves it to them."""
+    gateways, heard = body.get("rxInfo"), instant(body.get("time"))
+    if heard is None:
+        return first_heard(gateways, ("time", "gwTime", "nsTime"), instant(body.get("publishedAt")))
+    network = first_heard(gateways, ("nsTime",), None)
+    return heard if network is None or abs(heard - network) < GATEWAY_CLOCK_US else network

@@ -18,7 +18,7 @@ from processors.dialects.strict_json import load, shown
 from processors.standard.observation import Decoded, Leaf, Message, Reason, Rejection
 from processors.standard.times import parse
 
-FILTERS = ("ecowitt/#", "ecowitt2mqtt/#", "weather/#")
+FILTERS = ("ecowitt/#", "ecowitt2mqtt/#", "weewx/#", "weather/loop", "weather/archive")
 
 _SECRET = re.compile(r"[0-9A-Fa-f]{32}")
 _PACKETS = frozenset({"loop", "archive"})

@@ -77,11 +77,11 @@ def _series(series: Any, at: At, in_topic: str) -> Iterator[Leaf]:
     meaning, unit = _meaning(key, series.get("unit"))
     seen: set[tuple[Any, Any]] = set()
     for measurement in _measurements(series):
-        if not isinstance(measurement, dict):
-            detail = f"measurement: {kind(measurement)} where an object is expected"
+        if not isinstance(measurement, dict) or "value" not in measurement:
+            detail = f"measurement: {kind(measurement)} where an object with a value is expected"
             yield Rejection(Reason.MALFORMED, detail, at.device, "", key, shown(measurement))
             continue
-        text, value = measurement.get("timestamp"), measurement.get("value")
+        text, value = measurement.get("timestamp"), measurement["value"]
         if isinstance(value, bool | str | dict | list):
             detail = f"value: {kind(value)} where a number is expected"
             yield refused(Reason.NOT_A_NUMBER, detail, key, value, at, unit)

@@ -98,7 +98,8 @@ _UNIT_MEMBERS = {
     "SeaPressure": "PressureUnit",
     "Speed": "SpeedUnit",
 }
-_DISTANCES = {"VL53": "mm", "TOF": "mm", "SR04": "cm", "LD2410": "cm"}  # HATasmota says cm of all; the lasers print mm
+# The laser rangers (VL53…, HRXL) printed whole millimetres once and print centimetres now: which, nobody can tell.
+_CENTIMETRES = ("SR04", "ME007", "LD2410")
 
 _NO_READINGS = frozenset({"TempUnit", "PressureUnit", "SpeedUnit", "PN532", "RDM6300"})
 _TIMES = frozenset({"Time", "Epoch"})
@@ -210,8 +211,7 @@ def _member(sensor: str, name: str, path: str, value: Any, at: At, body: dict[st
     if not path and name in ANYWHERE:
         return leaf(key, value, at, *ANYWHERE[name])
     if name == "Distance":
-        unit = next((unit for driver, unit in _DISTANCES.items() if sensor.startswith(driver)), None)
-        return leaf(key, value, at, None, unit)
+        return leaf(key, value, at, None, "cm" if sensor.startswith(_CENTIMETRES) else None)
     return leaf(key, value, at, None, _unit(name, body))
 
 
