@@ -24,7 +24,7 @@ LATEST_US = 253_402_300_799_999_999  # the end of year 9999
 OPTIONS = {
     "device_levels": "topic levels (from 0) that name the device; else it is the topic, less a bare value's own level",
     "device_key": "path of the member that names the device, in the object or in each reading",
-    "epoch": "unit of times that are numbers: s, ms, us or ns",
+    "epoch": "unit of times that are numbers: s, ms, us or ns; profile: the device's profile knows which key is a time",
     "time_key": "name of the member that is the time, where it is none of the usual",
     "model": "brand/model of the devices, for profiles to match",
     "ignore": "key paths that are no observations",
@@ -212,6 +212,8 @@ def _of(node: dict[str, Any], names: _Names, at: _At) -> tuple[_At, set[str]]:
 def _time_member(node: dict[str, Any], names: _Names, at: _At) -> str | None:
     chosen = at.message.options.get("time_key")
     date = names.get("date")
+    if at.message.options.get("epoch") == "profile":
+        return None  # a leaf like any other, for the mapping to date the others by
     if isinstance(chosen, str):
         name = chosen if chosen in node else None
     elif date is not None and isinstance(node[date], str) and _DAY.fullmatch(node[date]):
