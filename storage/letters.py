@@ -18,6 +18,7 @@ from storage.errors import outcome
 from storage.weights import MessageKey, Scales
 
 PURGE_AT_ONCE = 2_000
+TOPICS_SEEN, TOPICS_ASKED = 50_000, 500
 STATES = ("open", "replaying", "closed")
 
 _COLUMNS = """
@@ -35,6 +36,12 @@ l.state = %(state)s and (%(cities)s::text[] is null or c.key = any(%(cities)s))
   and (%(ids)s::int8[] is null or l.letter_id = any(%(ids)s))
   and l.received_at >= %(since)s and l.received_at < %(until)s
 """
+# A scalar: a join might be turned round, and read all messages first.
+_MATCHING = """
+and (select n.mqtt_topic ~ %(regex)s from store.dead_message n
+      where n.topic = l.topic and n.partition = l.partition and n."offset" = l."offset"
+        and n.received_at = l.received_at)
+"""
 # Every pair of city and reason that has letters, found by skipping through the index.
 _PAIRS = """
 with recursive pair as (
@@ -47,28 +54,49 @@ with recursive pair as (
 """
 _BY_PAIR = """
 {pairs}
-select {columns} from pair
-  join store.city c using (city_id)
- cross join lateral (
-   select l.* from store.dead_letter l {filtered}
-    where l.state = %(state)s and l.city_id = pair.city_id and l.reason = pair.reason
-      and l.received_at >= %(since)s and l.received_at < %(until)s
-      and (l.received_at, l.letter_id) {after} (%(at)s, %(id)s)
-      {matching}
-    order by l.received_at {way}, l.letter_id {way} limit %(limit)s) l
+select {columns} from (
+  select l.* from pair
+    join store.city c using (city_id)
+   cross join lateral (
+     select l.* from store.dead_letter l
+      where l.state = %(state)s and l.city_id = pair.city_id and l.reason = pair.reason
+        and l.received_at >= %(since)s and l.received_at < %(until)s
+        and (l.received_at, l.letter_id) {after} (%(at)s, %(id)s)
+        {matching}
+      order by l.received_at {way}, l.letter_id {way} limit %(limit)s) l
+   where (%(cities)s::text[] is null or c.key = any(%(cities)s))
+     and (%(reasons)s::text[] is null or pair.reason = any(%(reasons)s))
+   order by l.received_at {way}, l.letter_id {way} limit %(limit)s) l
+  join store.city c on c.city_id = l.city_id
   {message}
- where (%(cities)s::text[] is null or c.key = any(%(cities)s))
-   and (%(reasons)s::text[] is null or pair.reason = any(%(reasons)s))
- order by l.received_at {way}, l.letter_id {way} limit %(limit)s
+ order by l.received_at {way}, l.letter_id {way}
+"""
+# The topics there are, found by skipping through their index, and of them those that a filter takes. Longer ones are
+# known by their beginning only.
+_TOPICS = """
+with recursive topic as (
+  (select left(mqtt_topic, 200) as name, 1 as place from store.dead_message order by left(mqtt_topic, 200) limit 1)
+  union all
+  select n.name, t.place + 1 from topic t cross join lateral (
+    select left(m.mqtt_topic, 200) as name from store.dead_message m where left(m.mqtt_topic, 200) > t.name
+     order by left(m.mqtt_topic, 200) limit 1) n
+   where t.place <= %(seen)s)
+select name, place from topic where name ~ %(regex)s or char_length(name) = 200 or place > %(seen)s limit %(most)s
 """
 _BY_TOPIC = """
-select {columns} from store.dead_message m
-  join store.dead_letter l on l.topic = m.topic and l.partition = m.partition and l."offset" = m."offset"
-                          and l.received_at = m.received_at
+select {columns} from unnest(%(topics)s::text[]) as t (topic)
+ cross join lateral (
+   select l.*, m.mqtt_topic, m.retained, m.stub from store.dead_message m
+     join store.dead_letter l on l.topic = m.topic and l.partition = m.partition and l."offset" = m."offset"
+                             and l.received_at = m.received_at
+     join store.city c on c.city_id = l.city_id
+    where left(m.mqtt_topic, 200) = t.topic and m.mqtt_topic ~ %(regex)s
+      and m.received_at >= %(since)s and m.received_at < %(until)s and m.received_at {after}= %(at)s
+      and {where} and (l.received_at, l.letter_id) {after} (%(at)s, %(id)s)
+    order by m.received_at {way}, l.letter_id {way} limit %(limit)s) l
+ cross join lateral (select l.mqtt_topic, l.retained, l.stub) m
   join store.city c on c.city_id = l.city_id
- where left(m.mqtt_topic, 200) = left(%(mqtt_topic)s, 200) and m.mqtt_topic = %(mqtt_topic)s
-   and {where} and (l.received_at, l.letter_id) {after} (%(at)s, %(id)s)
- order by m.received_at {way}, l.letter_id {way} limit %(limit)s
+ order by l.received_at {way}, l.letter_id {way} limit %(limit)s
 """
 _BY_ID = """
 select {columns} from store.dead_letter l join store.city c using (city_id) {message}
@@ -177,23 +205,36 @@ async def page(
         "where": _WHERE,
         "way": "asc" if oldest_first else "desc",
         "after": ">" if oldest_first else "<",
-        "filtered": "",
         "matching": "",
     }
+    # The index is entered at the place, so the place must be no further away than the time asked for.
+    first = wanted.since if oldest_first else wanted.until
     at = after or (OLDEST if oldest_first else NEWEST)
+    if after is None and first is not None:
+        at = Place(first.isoformat(), 0)
     values = _values(wanted) | {"at": at.received_at, "id": at.letter_id, "limit": limit}
-    if wanted.ids:
-        query = _BY_ID
-    elif wanted.topic is not None and not {"+", "#"} & set(wanted.topic.split("/")):
-        query = _BY_TOPIC
-    else:
-        query = _BY_PAIR
-        if wanted.topic is not None:
-            words |= {"filtered": _MESSAGE, "matching": "and m.mqtt_topic ~ %(mqtt_topic)s"}
-            values["mqtt_topic"] = _regex(wanted.topic)
+    query = _BY_ID if wanted.ids else _BY_PAIR
+    if wanted.topic is not None and not wanted.ids:
+        values["regex"] = _regex(wanted.topic)
+        values["topics"] = await _topics(conn, wanted.topic)
+        if values["topics"] is not None:
+            query = _BY_TOPIC
+        else:  # so many topics match that a page is soon full
+            words["matching"] = _MATCHING
     cursor = conn.cursor(row_factory=dict_row)
     await cursor.execute(query.format(**words), values)
     return await cursor.fetchall()
+
+
+async def _topics(conn: Connection, topic_filter: str) -> list[str] | None:
+    """Beginnings of the topics that a filter takes; None where they are too many to be looked up one by one."""
+    if not {"+", "#"} & set(topic_filter.split("/")):
+        return [topic_filter[:200]]
+    values = {"regex": _regex(topic_filter), "seen": TOPICS_SEEN, "most": TOPICS_ASKED + 1}
+    found = await (await conn.execute(_TOPICS, values)).fetchall()
+    if len(found) > TOPICS_ASKED or any(place > TOPICS_SEEN for _, place in found):
+        return None
+    return [name for name, _ in found]
 
 
 def _values(wanted: Wanted) -> dict[str, Any]:
@@ -204,7 +245,6 @@ def _values(wanted: Wanted) -> dict[str, Any]:
         "ids": list(wanted.ids) or None,
         "since": wanted.since or "-infinity",
         "until": wanted.until or "infinity",
-        "mqtt_topic": wanted.topic,
     }
 
 

@@ -35,7 +35,7 @@ def filters(command: Command) -> Command:
     """The options that choose letters; they arrive as `cities`, `reasons`, `since`, `until`, `topic` and `ids`."""
     for option in (
         click.option("--id", "ids", multiple=True, type=click.IntRange(min=1), help="This letter; may be repeated."),
-        click.option("--topic", help="MQTT topic (fast) or filter with + and # (reads on until a page is full)."),
+        click.option("--topic", help="MQTT topic, or a filter with + and #."),
         click.option("--until", type=When(), help="Received before then."),
         click.option("--since", type=When(), help="Received then or later."),
         click.option("--reason", "reasons", multiple=True, help="This reason; may be repeated."),
