@@ -11,6 +11,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -42,6 +43,7 @@ from storage.timescale import Writer
 PAGE = 200
 GATEWAY = "replay"
 POLL_SECONDS = 0.5
+ASKED_AT_ONCE = 5_000
 CONFIGURATION_ERROR = 78
 
 
@@ -146,9 +148,8 @@ class Rehearsal:
 
 
 async def rehearse(settings: Settings, cities: Sequence[City], wanted: Wanted, *, correct: bool) -> int:
-    """Print what would happen to each letter; returns how many."""
+    """Print what would happen to each letter, a line each and the sums; returns how many."""
     writer = Writer(settings.database_dsn, application_name="hanse-replay")
-    table = Table("id", "city", "reason", "device", "key", "would be", box=SIMPLE_HEAD)
     total: Counter[str] = Counter()
     try:
         await writer.register(limits(cities), PROPERTIES, Stations(cities).facts)
@@ -160,13 +161,11 @@ async def rehearse(settings: Settings, cities: Sequence[City], wanted: Wanted, *
                 for letter in page.fit:
                     words = told[letter["letter_id"]]
                     total[words] += 1
-                    known = letter["city"], letter["reason"], letter["device"] or "", letter["raw_key"] or ""
-                    table.add_row(str(letter["letter_id"]), *known, words)
+                    known = letter["city"], letter["reason"], letter["device"], letter["raw_key"]
+                    click.echo("\t".join((str(letter["letter_id"]), *(word or "" for word in known), words)))
     finally:
         await writer.close()
-    console = Console()
-    console.print(table)
-    _summary(console, "would be", total)
+    _summary(Console(), "would be", total)
     return total.total()
 
 
@@ -195,8 +194,9 @@ async def _send(
     correct: bool,
     rate: float | None,
     progress: Progress,
-) -> set[int]:
-    sent: set[int] = set()
+) -> dict[int, None]:
+    """Send what is wanted; the ids of what Kafka has, in that order."""
+    sent: dict[int, None] = {}
     sending = progress.add_task("sent to Kafka", total=None)
     due = time.monotonic()
     async for page in chosen(conn, wanted):
@@ -210,7 +210,7 @@ async def _send(
                 [outgoing(letter, payload, correct=correct) for letter, payload in zip(part, payloads, strict=True)]
             )
             await letters.mark(conn, part)
-            sent.update(letter["letter_id"] for letter in part)
+            sent |= dict.fromkeys(letter["letter_id"] for letter in part)
             progress.advance(sending, len(part))
             if rate is not None:
                 due = max(due, time.monotonic() - 1) + len(part) / rate
@@ -219,15 +219,16 @@ async def _send(
 
 
 async def _await_outcomes(
-    conn: letters.Connection, sent: set[int], total: Counter[str], wait: float, progress: Progress
+    conn: letters.Connection, sent: dict[int, None], total: Counter[str], wait: float, progress: Progress
 ) -> None:
     """Collect what the processors made of the letters, as long as `wait` seconds bring something new."""
     waiting = progress.add_task("processed", total=len(sent))
     last = time.monotonic()
     while sent and time.monotonic() - last < wait:
-        done = await letters.handled(conn, sent)
+        done = await letters.handled(conn, list(islice(sent, ASKED_AT_ONCE)))
         total.update(told for _, told in done.values())
-        sent -= done.keys()
+        for letter_id in done:
+            del sent[letter_id]
         progress.advance(waiting, len(done))
         if done:
             last = time.monotonic()
