@@ -94,6 +94,7 @@ class City:
             "HANSE_KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap,
             "HANSE_KAFKA_PARTITIONS": str(PARTITIONS),
             "HANSE_KAFKA_GROUP": f"test-{key}",
+            "HANSE_PROCESSOR_INSTANCE": key,  # a restart takes over at once
             "HANSE_DATABASE_DSN": dsn,
             "HANSE_HTTP_ADDRESS": "127.0.0.1:0",
         }
@@ -109,7 +110,7 @@ class City:
     def command(self, module: str, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
         argv = [sys.executable, "-m", module, *words]
         return subprocess.run(
-            argv, cwd=ROOT, env={**self.environment, **env}, capture_output=True, text=True, timeout=90, check=False
+            argv, cwd=ROOT, env={**self.environment, **env}, capture_output=True, text=True, timeout=110, check=False
         )
 
     def run(self, module: str, *words: str) -> str:

@@ -65,8 +65,8 @@ class Process:
         self.cursor = Cursor(ONE, position and position._replace(last_hash=None), Bounds(0, 1_000))
         return self
 
-    def read(self, *told: Any, device: str = "x") -> Batch:
-        headers = tuple(wire.headers("gateway", qos=1, retain=False, dup=False))
+    def read(self, *told: Any, device: str = "x", extra: Any = ()) -> Batch:
+        headers = (*wire.headers("gateway", qos=1, retain=False, dup=False), *extra)
         topic = f"notes/wismar/n1/{device}".encode()
         begin = self.cursor.next_offset
         records = [
@@ -92,6 +92,56 @@ async def test_a_restart_decodes_as_if_there_had_been_none(writer, sql):
     await writer.commit(made)
     assert sql("select part, state::text from store.dialect_state order by part") == [("a", "3"), ("count", "3")]
     assert sql("select unaccounted from hanse.ledger") == [(0,)]
+
+
+async def test_a_reading_that_came_before_its_meaning_is_a_row_once_it_is_replayed(writer, sql):
+    process = await Process(writer).start()
+    await writer.commit(process.read({"second": 5}, {"note": {"a": 3}}))
+    assert sql("select reason, state from store.dead_letter") == [("unknown_alias", "open")]
+    before = sql("select part, state::text from store.dialect_state order by part")
+    [(letter, offset)] = sql('select letter_id, "offset" from store.dead_letter')
+    told = wire.replay_header(wire.Replay(letter, 0, "sum", RECEIVED_MS, offset))
+    for times in (1, 2):
+        done = await writer.commit((await Process(writer).start()).read({"second": 5}, extra=(told,)))
+        assert list(done.replays) == ["stored" if times == 1 else "replay_repeated"]
+    assert sql("select device, value from hanse.observations") == [("x", 3.0)]
+    assert sql("select state, outcome from store.dead_letter") == [("closed", "stored")]
+    assert sql("select part, state::text from store.dialect_state order by part") == before
+    assert sql("select messages, replayed, replayed_stored, replayed_ignored, unaccounted from hanse.ledger") == [
+        (2, 2, 1, 1, 0)
+    ]
+    assert await writer.open_bytes(["wismar"]) == {"wismar": 0}
+
+
+async def test_a_replay_that_is_rolled_back_leaves_its_letter_open(writer, sql):
+    process = await Process(writer).start()
+    await writer.commit(process.read({"second": 5}, {"note": {"a": 3}}))
+    [(letter, offset)] = sql('select letter_id, "offset" from store.dead_letter')
+    weight = await writer.open_bytes(["wismar"])
+    told = wire.replay_header(wire.Replay(letter, 0, "sum", RECEIVED_MS, offset))
+    again = await Process(writer).start()
+    made = again.read({"second": 5}, extra=(told,))
+    assert (await writer.rehearse(made)).replays == ["stored"]
+    made.spans[0].first_offset += 1
+    with pytest.raises(Fenced):
+        await writer.commit(made)
+    assert sql("select state, outcome from store.dead_letter") == [("open", None)]
+    assert sql("select count(*) from store.observation") == [(0,)]
+    assert await writer.open_bytes(["wismar"]) == weight
+
+
+async def test_new_datastreams_of_replays_are_exempt_from_the_quota(writer, sql):
+    process = await Process(writer).start()
+    await writer.register([WISMAR._replace(new_datastreams_per_hour=1)], [TEMPERATURE])
+    sql("update store.city set first_seen = '2020-01-01Z'")
+    writer.forget()
+    await writer.commit(process.read({"second": 5}, {"note": {"a": 3}}))
+    [(letter, offset)] = sql('select letter_id, "offset" from store.dead_letter')
+    await writer.commit(process.read({"second": 5}, device="other"))
+    assert sql("select used from store.datastream_quota") == [(1,)]
+    told = wire.replay_header(wire.Replay(letter, 0, "sum", RECEIVED_MS, offset))
+    assert (await writer.commit(process.read({"second": 5}, extra=(told,)))).replays == ["stored"]
+    assert sql("select used from store.datastream_quota") == [(1,)]
 
 
 async def test_a_batch_that_is_rolled_back_takes_its_state_along(writer, sql):

@@ -11,6 +11,9 @@ import pytest
 from ingest import wire
 from tests.integration.processes import ROOT, City, eventually, reading
 
+# Several processes start one after the other in each of these, which takes its time on a machine that is busy.
+pytestmark = pytest.mark.timeout(300)
+
 NOW = time.time_ns() // 1_000_000
 DAY = 86_400_000
 
@@ -23,7 +26,7 @@ def city(kafka, database, city_key, tmp_path):
 
 
 def replay(city, *words):
-    return city.run("processors", "replay", *words)
+    return city.run("processors", "replay", *(words if "--wait" in words else ("--wait", "90", *words)))
 
 
 def refused(city, *topics, days=40):
