@@ -7,6 +7,7 @@ two runs at once share the work; one that is sent twice all the same is `replay_
 """
 
 import asyncio
+import logging
 import sys
 import time
 from collections import Counter
@@ -176,8 +177,8 @@ async def replay(
     total: Counter[str] = Counter()
     producer = kafka.Producer(settings)
     async with letters.opened(settings.database_dsn) as conn:
-        await producer.start()
         try:
+            await producer.start()
             sent = await _send(conn, producer, wanted, total, correct=correct, rate=rate, progress=progress)
         finally:
             await producer.close()
@@ -274,6 +275,7 @@ def command(
     try:
         settings = Settings()
         service.logs.configure(level="WARNING")
+        logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # ours name the cause
         known = read_cities(city_files)
         keys = {city.key for city in known}
         if foreign := set(cities) - keys if keys else set():

@@ -189,7 +189,8 @@ def _words(record: Replayed, counts: Counter[str], letters: Sequence[DeadLetter]
         return f"ignored: {record.ignored}"
     if record.reading is not None:
         return next(iter(counts))
-    return ", ".join(f"{number} {what}" for what, number in sorted(counts.items())) or "no readings"
+    why = f" ({', '.join(sorted({str(letter.reason) for letter in letters}))})" if letters else ""
+    return ", ".join(f"{number} {what}" for what, number in sorted(counts.items(), reverse=True)) + why or "no readings"
 
 
 def _still_dead(record: Replayed, letters: Sequence[DeadLetter]) -> bool:

@@ -15,7 +15,7 @@ from processors.batching import Intake
 from processors.cursor import Bounds, Cursor
 from storage.errors import Fenced
 from storage.migrate import migrate
-from storage.rows import Batch, CityLimits, Property, StateChange, StreamTable, TopicPartition, stored_name
+from storage.rows import Batch, CityLimits, DeadLetter, Property, StateChange, StreamTable, TopicPartition, stored_name
 from storage.timescale import Writer
 from tests.integration.batches import KIEL, TEMPERATURE, R, batch
 from tests.simulated.log import SimulatedRecord
@@ -111,6 +111,33 @@ async def test_a_reading_that_came_before_its_meaning_is_a_row_once_it_is_replay
         (2, 2, 1, 1, 0)
     ]
     assert await writer.open_bytes(["wismar"]) == {"wismar": 0}
+
+
+async def test_a_message_decoded_at_last_closes_its_letter_and_its_bad_readings_get_their_own(writer, sql):
+    process = await Process(writer).start()
+    bad = process.read({"second": -86_400}, {"second": 1})  # a day ahead; the second of them is decoded below
+    bad.dead[:] = [DeadLetter(0, offset, None, "no_route", "none took it") for offset in (0, 1)]
+    span = bad.spans[0]
+    span.decoded, span.readings, span.dead_readings, span.dead_messages = 0, 0, 0, 2
+    await writer.commit(bad)
+    await writer.commit(process.read({"note": {"a": 3}}))
+    before = await writer.open_bytes(["wismar"])
+    for letter in (1, 2):
+        told = wire.replay_header(wire.Replay(letter, None, None, RECEIVED_MS, letter - 1))
+        second = -86_400 if letter == 1 else 1
+        done = await writer.commit(process.read({"second": second}, extra=(told,)))
+        assert list(done.replays) == ["1 dead (time_out_of_range)" if letter == 1 else "1 stored"]
+        weights = await writer.open_bytes(["wismar"])
+        assert done.open_bytes == ({} if letter == 1 else weights)  # of the first only the letter is another
+    assert sql("select reading, reason, state from store.dead_letter order by letter_id") == [
+        (None, "no_route", "closed"),
+        (None, "no_route", "closed"),
+        (0, "time_out_of_range", "open"),
+    ]
+    [(weight,)] = sql('select octet_length(payload) + 256 from store.dead_message where "offset" = 0')
+    assert before["wismar"] > weight
+    assert await writer.open_bytes(["wismar"]) == {"wismar": weight}
+    assert sql("select unaccounted from hanse.ledger") == [(0,)]
 
 
 async def test_a_replay_that_is_rolled_back_leaves_its_letter_open(writer, sql):
