@@ -175,8 +175,8 @@ async def replay(
 ) -> Counter[str]:
     """Send letters and wait for their outcomes; returns those, in words."""
     total: Counter[str] = Counter()
-    producer = kafka.Producer(settings)
     async with letters.opened(settings.database_dsn) as conn:
+        producer = kafka.Producer(settings)
         try:
             await producer.start()
             sent = await _send(conn, producer, wanted, total, correct=correct, rate=rate, progress=progress)
