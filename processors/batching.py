@@ -17,7 +17,8 @@ from processors.cursor import Cursor, Record, digest
 from processors.dialects import DIALECTS, Decode, Dialect
 from processors.dialects.memory import Stateful
 from processors.mapping import Mapping as Slots
-from processors.readings import Readings, Tally
+from processors.matching import NO_PROFILES, Profiles
+from processors.readings import Heard, Readings, Tally
 from processors.routes import IGNORE, Routes
 from processors.standard.observation import Decoded, Ignored, Message, Reason, Rejection
 from processors.state import NOTHING, Memory, unreadable
@@ -47,8 +48,12 @@ class Source(NamedTuple):
     decode: Decode | None
     zone: str
     options: Mapping[str, Any]
+    heard: Heard
     stateful: Stateful | None = None
     name: str | None = None  # of what a stateful dialect remembers; None: nothing is
+
+
+NOWHERE = Source("", "", None, "", NO_OPTIONS, Heard("", 0, ""))
 
 
 class _Seen(NamedTuple):
@@ -94,12 +99,14 @@ def _messages_at(first: int, records: list[Record]) -> Callable[[int], RawMessag
 class Intake:
     """The batch under construction. `readings` and `bytes` bound it; `take` closes it and starts the next."""
 
-    def __init__(self, cities: Sequence[City], *, dialects: Mapping[str, Dialect] = DIALECTS) -> None:
+    def __init__(
+        self, cities: Sequence[City], *, dialects: Mapping[str, Dialect] = DIALECTS, profiles: Profiles = NO_PROFILES
+    ) -> None:
         self._cities = {wire.kafka_topic(city.key): _City(city, dialects) for city in cities}
         self._dialects = dialects
         self._seen: dict[Sequence[tuple[str, bytes]], _Seen] = {}
         self._memory = Memory()
-        self._rows = Readings(Slots(StreamTable()), Stations(cities))
+        self._rows = Readings(Slots(StreamTable(), profiles), Stations(cities))
         self.clear()
 
     def clear(self) -> None:
@@ -136,7 +143,9 @@ class Intake:
 
     def forget(self) -> None:
         """Drop the remembered slots too; only with nothing decoded or in flight."""
-        self._rows.slots = Slots(StreamTable(), limit=self.slots.limit)
+        self._rows.slots = Slots(StreamTable(), self.slots.profiles, limit=self.slots.limit)
+        for city in self._cities.values():
+            city.sources.clear()  # they hold numbers of scopes
 
     @property
     def readings(self) -> int:
@@ -202,16 +211,17 @@ class Intake:
         topic = told.topic if isinstance(told, wire.Envelope) else ""
         route = city.routes.match(topic)
         if route is None:
-            source = Source(topic, "", None, city.zone, NO_OPTIONS)
+            source = NOWHERE._replace(topic=topic, zone=city.zone)
         else:
             zone = route.timezone or city.zone
+            heard = Heard(city.key, self.slots.scope(city.key, route.dialect, topic), zone)
             dialect = None if route.dialect == IGNORE else self._dialects[route.dialect]
             if isinstance(dialect, Stateful):
                 named = dialect.source(topic)
                 known = None if named is None else stored_name(named)
-                source = Source(topic, route.dialect, None, zone, route.options, dialect, known)
+                source = Source(topic, route.dialect, None, zone, route.options, heard, dialect, known)
             else:
-                source = Source(topic, route.dialect, dialect, zone, route.options)
+                source = Source(topic, route.dialect, dialect, zone, route.options, heard)
         if len(city.sources) >= SOURCES_REMEMBERED:
             city.sources.clear()
         city.sources[name] = source
@@ -219,18 +229,18 @@ class Intake:
 
     def _decode(
         self, partition: TopicPartition, number: int, city: _City, record: Record, seen: _Seen, received: int
-    ) -> tuple[str, Decoded]:
-        """Dialect and verdict of one record."""
+    ) -> tuple[Source, Decoded]:
+        """Source and verdict of one record."""
         if seen.foreign is not None:
-            return "", Rejection(Reason.MALFORMED, seen.foreign)
+            return NOWHERE, Rejection(Reason.MALFORMED, seen.foreign)
         if seen.refused is not None:
-            return "", Rejection(Reason.TOO_LARGE, f"the gateway kept only the beginning: {seen.refused}")
+            return NOWHERE, Rejection(Reason.TOO_LARGE, f"the gateway kept only the beginning: {seen.refused}")
         name = record.key if seen.topic is None else seen.topic
         source = city.sources.get(name) or self._source(city, record, name)
         if source.decode is None and source.stateful is None:
             if source.dialect:
-                return source.dialect, Ignored(IGNORE)
-            return "", Rejection(Reason.NO_ROUTE, f"no route takes {source.topic!r:.200}")
+                return source, Ignored(IGNORE)
+            return source, Rejection(Reason.NO_ROUTE, f"no route takes {source.topic!r:.200}")
         message = Message(
             source.topic,
             record.value or b"",
@@ -242,9 +252,9 @@ class Intake:
             seen.replay is not None,
         )
         if source.decode is not None:
-            return source.dialect, source.decode(message)
+            return source, source.decode(message)
         assert source.stateful is not None, "one of the two"
-        return source.dialect, self._step(partition, number, city, source, source.stateful, message)
+        return source, self._step(partition, number, city, source, source.stateful, message)
 
     def _step(
         self,
@@ -272,14 +282,14 @@ class Intake:
             self._replay(span, number, city, record, seen, seen.replay)
             return
         received = min(max(record.timestamp, 0), LAST_MS) * 1000
-        dialect, decoded = self._decode(span.partition, number, city, record, seen, received)
+        source, decoded = self._decode(span.partition, number, city, record, seen, received)
         if isinstance(decoded, Rejection):
             self._rows.refuse(span, number, record.offset, decoded)
         elif isinstance(decoded, Ignored):
             span.ignored_messages += 1
             self.ignored[city.key, decoded.why] += 1
         else:
-            self._rows.add(span, number, city.key, dialect, record.offset, received, decoded)
+            self._rows.add(span, number, source.heard, record.offset, received, decoded)
         span.messages += 1
 
     def _replay(self, span: Span, number: int, city: _City, record: Record, seen: _Seen, replay: wire.Replay) -> None:
@@ -290,7 +300,7 @@ class Intake:
         span.replayed += 1
         received = replay.received_ms * 1000
         try:
-            dialect, decoded = self._decode(span.partition, number, city, record, seen, received)
+            source, decoded = self._decode(span.partition, number, city, record, seen, received)
             if replay.reading is not None and not isinstance(decoded, Rejection | Ignored):
                 decoded = chosen(decoded, replay.reading, replay.key)
             if isinstance(decoded, Rejection):
@@ -299,7 +309,7 @@ class Intake:
                 told.ignored_messages, told.ignored = 1, decoded.why
             else:
                 place = replay.reading or 0
-                self._rows.add(told, mine, city.key, dialect, replay.offset, received, decoded, place)
+                self._rows.add(told, mine, source.heard, replay.offset, received, decoded, place)
         except Exception:  # noqa: BLE001  (as for any message)
             self._rows.refuse(told, mine, replay.offset, _bug(), replay.reading)
 

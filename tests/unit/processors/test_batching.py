@@ -109,7 +109,7 @@ def test_north_is_one_direction() -> None:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"property": None}, Reason.UNMAPPED_PROPERTY),
+        ({"property": None, "key": "t"}, Reason.UNMAPPED_PROPERTY),
         ({"property": "no_such"}, Reason.UNMAPPED_PROPERTY),
         ({"unit": None}, Reason.UNKNOWN_UNIT),
         ({"unit": "furlong/fortnight"}, Reason.UNKNOWN_UNIT),
@@ -147,10 +147,10 @@ def test_a_bug_in_the_mapping_leaves_nothing_of_its_message(monkeypatch: pytest.
     intake = Intake([city()], dialects=DIALECTS)
     find = intake.slots.slot
 
-    def slot(city: str, dialect: str, leaf: Reading) -> Any:
+    def slot(scope: int, leaf: Reading) -> Any:
         if leaf.key == "boom":
             raise RuntimeError("a bug in the mapping")
-        return find(city, dialect, leaf)
+        return find(scope, leaf)
 
     monkeypatch.setattr(intake.slots, "slot", slot)
     bad = [reading(), reading(unit=None), reading(key="boom")]
