@@ -20,6 +20,7 @@ from processors.mapping import Mapping as Slots
 from processors.matching import NO_PROFILES, Profiles
 from processors.readings import Heard, Readings, Tally
 from processors.routes import IGNORE, Routes
+from processors.secrets import masked, masked_topic
 from processors.standard.observation import Decoded, Ignored, Message, Reason, Rejection
 from processors.state import NOTHING, Memory, unreadable
 from processors.stations import Stations
@@ -91,7 +92,7 @@ def _messages_at(first: int, records: list[Record]) -> Callable[[int], RawMessag
         topic, retained, stub = "", False, False
         if isinstance(seen, wire.Envelope):
             topic, retained, stub = seen.topic, seen.retain, seen.refused is not None
-        return RawMessage(topic, record.value or b"", record.timestamp, retained, stub)
+        return RawMessage(masked_topic(topic), masked(record.value or b""), record.timestamp, retained, stub)
 
     return at
 
@@ -240,7 +241,7 @@ class Intake:
         if source.decode is None and source.stateful is None:
             if source.dialect:
                 return source, Ignored(IGNORE)
-            return source, Rejection(Reason.NO_ROUTE, f"no route takes {source.topic!r:.200}")
+            return source, Rejection(Reason.NO_ROUTE, f"no route takes {masked_topic(source.topic)!r:.200}")
         message = Message(
             source.topic,
             record.value or b"",

@@ -32,7 +32,8 @@ def told(message: Message) -> Decoded:
     leaves: list[Leaf] = []
     for leaf in what:
         if "reason" in leaf:
-            leaves.append(Rejection(Reason(leaf["reason"]), "told so", device="w1"))
+            told_so = Rejection(Reason(leaf["reason"]), f"told so: {leaf.get('value')}", device="w1")
+            leaves.append(told_so._replace(key=leaf.get("key"), value=leaf.get("value")))
         elif "why" in leaf:
             leaves.append(Ignored(leaf["why"]))
         else:
@@ -228,3 +229,14 @@ def test_an_intake_starts_empty_after_each_batch() -> None:
     intake = Intake([city()], dialects=DIALECTS)
     batch(record(0, [reading()]), intake=intake)
     assert (intake.messages, intake.readings, intake.bytes, list(intake.partitions)) == (0, 0, 0, [])
+
+
+def test_secrets_in_payload_topic_and_letter_are_masked_before_anything_is_kept() -> None:
+    bad = {"reason": "unmapped_property", "key": "PASSKEY", "value": "F3A91C0D"}
+    made = batch(record(0, [bad]), record(1, [], topic="/ul/s3cretkey/d1/attrs"))
+    assert [letter.offset for letter in made.dead] == [0, 1]
+    kept = [made.spans[0].messages_at(offset) for offset in (0, 1)]
+    assert kept[1].topic == "/ul/*********/d1/attrs"
+    everything = f"{kept} {made.dead}"
+    assert "s3cretkey" not in everything
+    assert "F3A91C0D" not in everything
