@@ -11,6 +11,7 @@ import socket
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 import structlog
@@ -23,8 +24,11 @@ from processors import kafka, replaying
 from processors.batching import Intake
 from processors.cities import PROPERTIES, StartError, limits, read_cities
 from processors.cursor import LogError
+from processors.explain import LineError
+from processors.explain import command as explain_command
 from processors.metrics import Metrics
 from processors.pipeline import LogAwayError, Pipeline, backoff
+from processors.profiles import ProfileError
 from processors.settings import Settings
 from processors.stations import Stations
 from service.http import AddressTakenError, Endpoints
@@ -68,6 +72,32 @@ def run(city_files: tuple[Path, ...], accept_loss: bool) -> None:  # noqa: FBT00
         LogError,
     ) as error:
         _refuse(str(error))
+
+
+@main.command()
+@click.option("--topic", help="MQTT topic of one message.")
+@click.option("--payload", help="Its payload as text; - reads it from standard input.")
+@click.option(
+    "--file", "payload_file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Its payload."
+)
+@click.option("--received-at", help="When the gateway received it, RFC 3339; now if left out.")
+@click.option("--retain", is_flag=True, help="It is a copy that the broker kept.")
+@click.option(
+    "--city", "city_files", multiple=True, type=click.Path(path_type=Path), help="City file: its routes first."
+)
+@click.option("--no-profiles", is_flag=True, help="As if there were no device profiles.")
+@click.option("--json", "as_json", is_flag=True, help="The answer of --jsonl instead of the table.")
+@click.option("--jsonl", is_flag=True, help="Messages as JSON lines on standard input, one answer a line.")
+@click.option("--convert", "converts", is_flag=True, help='JSON lines {"value", "from", "to"}: convert units.')
+def explain(**options: Any) -> None:
+    """Show what becomes of a message, and why; no server is asked.
+
+    Topics that no route of the city file takes go by the default routes of the dialects.
+    """
+    try:
+        explain_command(**options)
+    except (CityFileError, ProfileError, StartError, LineError) as error:
+        _refuse(*str(error).splitlines())
 
 
 def _refuse(*lines: str) -> None:

@@ -7,10 +7,12 @@ exactly, and it alone: two models' keys never mix.
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import translate
+from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
 
-from processors.profiles import CAPTURE, CityProfile, Key, Profile, SharedProfile
+from ingest.city import City
+from processors.profiles import CAPTURE, CityProfile, Key, Profile, SharedProfile, directory, load, of_city
 from processors.routes import pattern as topic_pattern
 
 REMEMBERED = 65_536
@@ -164,3 +166,9 @@ class Matcher:
         fitting = [(conditions.exactness(text), name) for name, conditions in self._models]
         best = max((length for length, _ in fitting), default=-1)
         return [name for length, name in fitting if length == best >= 0]
+
+
+def load_profiles(cities: Iterable[City], folder: Path | None = None) -> Profiles:
+    """The shared profiles of the installation (or a folder) and the cities' own. Raises ProfileError."""
+    shared = load(directory() if folder is None else folder)
+    return Profiles(shared, {city.key: of_city(city, shared) for city in cities})
