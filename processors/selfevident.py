@@ -45,7 +45,7 @@ def meaning(key: str, unit: str | None, dialect: str) -> Evident | NoObservation
         return None
     if (metered := _obis(key)) is not None:
         name, channel = metered
-        return _with_unit((name,), (), unit, channel)
+        return _with_unit(_Named((name,), channel), (), unit)
     spelled, bracketed = key, None
     if brackets := _BRACKETS.fullmatch(key):
         spelled, bracketed = brackets["name"], brackets["unit"]
@@ -91,42 +91,48 @@ def _named(text: str, beside: str | None, *, plain: bool) -> Evident | None:
     ]
     for spellings, name in ((inside, text), ((), text), *endings, *glued):
         known = _candidates(name, plain=plain)
-        found = known and _with_unit(known[0], spellings, beside, known[1])
+        found = known and _with_unit(known, spellings, beside)
         if found:
             return found
     return None
 
 
-def _candidates(name: str, *, plain: bool) -> tuple[tuple[str, ...], str | None] | None:
-    """Properties that a name stands for (the unit decides), and the channel that it names."""
+class _Named(NamedTuple):
+    """Properties that a name may stand for (the unit decides) and the channel that it names.
+
+    `plain`: it says what, not of what, so that only some units make it certain.
+    """
+
+    properties: tuple[str, ...]
+    channel: str | None = None
+    plain: bool = False
+
+
+def _candidates(name: str, *, plain: bool) -> _Named | None:
     known = _known().get(name) or (None if any(map(str.isdigit, name)) else _known().get(name.replace("_", "")))
     if known is not None:
-        return (known,), None
+        return _Named((known,))
     head, _, phase = name.rpartition("_")
     if phase in names.PHASES and head in names.BY_PHASE:
-        return (names.BY_PHASE[head],), names.PHASES[phase]
+        return _Named((names.BY_PHASE[head],), names.PHASES[phase])
     if plain and name in names.PLAIN:
-        return tuple(names.PLAIN[name].split()), None
+        return _Named(tuple(names.PLAIN[name].split()), plain=True)
     return None
 
 
-def _with_unit(
-    candidates: tuple[str, ...], inside: tuple[str, ...], beside: str | None, channel: str | None
-) -> Evident | None:
+def _with_unit(named: _Named, inside: tuple[str, ...], beside: str | None) -> Evident | None:
     """The one reading of name and unit that makes sense; None where there is none, or the units contradict."""
     found: list[Evident] = []
-    for name in candidates:
+    for name in named.properties:
         observed = VOCABULARY[name]
+        allowed = names.PLAIN_UNITS.get(name) if named.plain else None
         spellings = inside or ((beside,) if beside else ()) or (("1",) if observed.unit == "1" else ())
         for spelling in spellings:
             made = units.conversion(spelling, observed)
-            if not isinstance(made, units.Affine):
+            if not isinstance(made, units.Affine) or (beside and units.conversion(beside, observed) != made):
                 continue
-            if beside and units.conversion(beside, observed) != made:
-                continue
-            allowed = names.PLAIN_UNITS.get(name)
-            if allowed is None or name not in names.PLAIN.values() or units.canonical(spelling, observed) in allowed:
-                found.append(Evident(name, spelling, channel))
+            if allowed is None or units.canonical(spelling, observed) in allowed:
+                found.append(Evident(name, spelling, named.channel))
     return found[0] if len(found) == 1 else None
 
 

@@ -22,6 +22,7 @@ def found(key: str, unit: str | None = None, dialect: str = "ttn") -> str | None
         ("VorlaufTemperatur_C", "heat_flow_temperature Cel"),
         ("Luftfeuchte_%", "relative_humidity %"),
         ("pressure_hPa", "air_pressure hPa"),
+        ("air_pressure_Pa", "air_pressure Pa"),
         ("co2_ppm", "co2 ppm"),
         ("co2ppm", "co2 ppm"),
         ("PM10 (µg/m³)", "pm10 µg/m³"),
