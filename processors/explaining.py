@@ -158,7 +158,7 @@ class Explainer:
         columns = batch.columns
         names = ("offset", "reading", "value", "time", "quality", "quality_tests")
         for offset, place, value, *flags in zip(*(getattr(columns, name).tolist() for name in names), strict=True):
-            scope, leaf = said[offset].source.heard.scope, _leaf(said[offset], place)
+            scope, leaf = said[offset].source.heard.scope, self._leaf(said[offset], place)
             meaning = self._intake.slots.meaning(scope, leaf) if isinstance(leaf, Reading) else None
             assert isinstance(leaf, Reading), "only readings become rows"
             assert isinstance(meaning, Meaning), "and only those with a meaning"
@@ -167,7 +167,7 @@ class Explainer:
         for letter in batch.dead:
             if letter.reading is not None:
                 taken[letter.offset].add(letter.reading)
-            refused = None if letter.reading is None else _leaf(said[letter.offset], letter.reading)
+            refused = None if letter.reading is None else self._leaf(said[letter.offset], letter.reading)
             found[letter.offset].letters.append((letter, refused))
         for explained in found.values():
             explained.letters.sort(key=lambda one: -1 if one[0].reading is None else one[0].reading)
@@ -176,7 +176,7 @@ class Explainer:
             if isinstance(decoded, Ignored):
                 found[offset].ignored = decoded.why
             elif not isinstance(decoded, Rejection):
-                left = (leaf for place, leaf in enumerate(decoded) if place not in taken[offset])
+                left = [self._leaf(said[offset], place) for place in range(len(decoded)) if place not in taken[offset]]
                 if not any(letter.reading is None for letter, _ in found[offset].letters):
                     found[offset].left_out = [(leaf, self._why(source.heard.scope, leaf)) for leaf in left]
 
@@ -189,7 +189,6 @@ class Explainer:
         assert isinstance(verdict, Ignored), "neither row nor letter"
         return verdict.why
 
-
-def _leaf(said: _Said, place: int) -> Leaf:
-    assert not isinstance(said.decoded, Rejection | Ignored), "a whole message has no leaves"
-    return said.decoded[place]
+    def _leaf(self, said: _Said, place: int) -> Leaf:
+        assert not isinstance(said.decoded, Rejection | Ignored), "a whole message has no leaves"
+        return self._intake.slots.read(said.source.heard.scope, said.decoded[place], said.decoded)

@@ -17,7 +17,7 @@ from processors.matching import NO_PROFILES, Matcher, Profiles
 from processors.meaning import Meaning, Refused, Told, find
 from processors.profiles import Key
 from processors.standard import quality
-from processors.standard.observation import Ignored, Leaf, Quality, Reading, Reason
+from processors.standard.observation import Ignored, Leaf, Quality, Reading, Reason, Rejection
 from storage.rows import Stream, StreamTable
 
 __all__ = ["Careful", "Mapping", "Normalised", "Refused"]
@@ -126,9 +126,25 @@ class Mapping:
             return found, reading.value
         return Refused(Reason.NOT_A_NUMBER, f"{reading.raw!r:.80} is no number, and no profile says what it stands for")
 
+    def read(self, scope: int, leaf: Leaf, leaves: Sequence[Leaf]) -> Leaf:
+        """A text that its dialect could make nothing of, as a reading, where its key has a meaning; else the leaf.
+
+        A dialect rejects such a leaf (`unmapped_property`) without its model; that of its neighbours holds.
+        """
+        if not isinstance(leaf, Rejection) or leaf.reason is not Reason.UNMAPPED_PROPERTY or leaf.value is None:
+            return leaf
+        device, key = leaf.device, leaf.key
+        if device is None or key is None:
+            return leaf
+        models = (one.model for one in leaves if isinstance(one, Reading) and one.device == device)
+        text = leaf.value
+        reading = Reading(device, leaf.channel or "", key, None, leaf.unit, leaf.time, model=next(models, ""), raw=text)
+        return leaf if isinstance(self.meaning(scope, reading), Refused) else reading
+
     def dated(self, scope: int, leaves: Sequence[Leaf], zone: str, received_us: int) -> Sequence[Leaf]:
         """The leaves with the times that profiles find among them."""
-        return dated(leaves, lambda reading: self.slot(scope, reading), zone, received_us)
+        read = [self.read(scope, leaf, leaves) for leaf in leaves]
+        return dated(read, lambda reading: self.slot(scope, reading), zone, received_us)
 
     def source(self, slot: int) -> Stream:
         """The datastream of a slot, as it was last seen."""

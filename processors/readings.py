@@ -79,7 +79,8 @@ class Readings:
         find, scope = self.slots.slot, heard.scope
         slot, values, stamps, flags, places = self._slot, self._value, self._time, self._flags, self._place
         try:
-            for place, leaf in enumerate(leaves, first_place):
+            for place, said in enumerate(leaves, first_place):
+                leaf = self.slots.read(scope, said, leaves) if said.__class__ is Rejection else said
                 if isinstance(leaf, Reading):
                     found = find(scope, leaf)
                     value = leaf[3]

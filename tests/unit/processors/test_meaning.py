@@ -300,3 +300,32 @@ def test_a_device_without_a_time_leaves_its_readings_the_networks() -> None:
 
 def test_a_time_key_is_recognised_by_the_mapping() -> None:
     assert meant(mapping(), reading("at", 5.0)) == Told("profile acme-t1", "s")
+
+
+def rejected(key: str, text: str) -> Rejection:
+    """A text as a dialect rejects it."""
+    return Rejection(Reason.UNMAPPED_PROPERTY, "string, and nothing says what it means", "d1", "", key, text, None, NOW)
+
+
+def test_a_text_that_its_dialect_rejected_is_read_by_the_profile_of_its_neighbours() -> None:
+    of = mapping()
+    scope = of.scope("wismar", "ttn", "t")
+    leaves = [rejected("spot", "busy"), rejected("other", "busy"), reading()]
+    read = of.read(scope, leaves[0], leaves)
+    assert isinstance(read, Reading)
+    assert of.judged(of.slot(scope, read), read)[1] == 1.0  # type: ignore[index]
+    assert of.read(scope, leaves[1], leaves) is leaves[1]
+    assert of.read(scope, leaves[0], leaves[:2]) is leaves[0]
+
+
+def test_a_text_refused_for_another_reason_is_left_alone() -> None:
+    of = mapping()
+    leaf = rejected("spot", "busy")._replace(reason=Reason.INVALID_TIME)
+    assert of.read(of.scope("wismar", "ttn", "t"), leaf, [leaf, reading()]) is leaf
+
+
+def test_a_rejected_text_can_be_the_time() -> None:
+    of = mapping()
+    leaves = [rejected("clock", "2026-01-15 12:00:00"), reading("t")]
+    found = of.dated(of.scope("wismar", "ttn", "t"), leaves, "Europe/Berlin", NOW)
+    assert [getattr(leaf, "time", leaf) for leaf in found] == [Ignored("time"), parse("2026-01-15T11:00:00Z")]
