@@ -22,13 +22,15 @@ from ingest.city import City, CityFileError
 from ingest.wire import kafka_topic
 from processors import kafka, replaying
 from processors.batching import Intake
+from processors.checking import check
 from processors.cities import PROPERTIES, StartError, limits, read_cities
 from processors.cursor import LogError
 from processors.explain import LineError
 from processors.explain import command as explain_command
+from processors.matching import Profiles, load_profiles
 from processors.metrics import Metrics
 from processors.pipeline import LogAwayError, Pipeline, backoff
-from processors.profiles import ProfileError
+from processors.profiles import ProfileError, directory
 from processors.settings import Settings
 from processors.stations import Stations
 from service.http import AddressTakenError, Endpoints
@@ -60,11 +62,13 @@ def run(city_files: tuple[Path, ...], accept_loss: bool) -> None:  # noqa: FBT00
         # Its errors would be repeated without their cause, ten times a second; ours carry it.
         logging.getLogger("aiokafka").setLevel(logging.DEBUG if settings.log_level == "DEBUG" else logging.CRITICAL)
         cities = read_cities(city_files)
-        asyncio.run(_run(settings, cities, accept_loss=accept_loss))
+        profiles = load_profiles(cities)
+        asyncio.run(_run(settings, cities, profiles, accept_loss=accept_loss))
     except ValidationError as error:
         _refuse(*faults(error))
     except (
         CityFileError,
+        ProfileError,
         StartError,
         Refused,
         AddressTakenError,
@@ -100,13 +104,26 @@ def explain(**options: Any) -> None:
         _refuse(*str(error).splitlines())
 
 
+@main.command("check")
+@click.argument("city_files", nargs=-1, type=click.Path(path_type=Path))
+@click.option("--profiles", type=click.Path(path_type=Path), help="Directory of the shared profiles, if another.")
+def check_command(city_files: tuple[Path, ...], profiles: Path | None) -> None:
+    """Check city files and device profiles, and run the profiles' examples; exit 1 if anything is wrong."""
+    found = check(city_files, directory() if profiles is None else profiles)
+    for finding in found:
+        click.echo(finding.text if finding.fault else f"note: {finding.text}")
+    faulty = sum(finding.fault for finding in found)
+    click.echo(f"{len(city_files)} city files: " + (f"{faulty} faults" if faulty else "no faults"), err=True)
+    sys.exit(1 if faulty else 0)
+
+
 def _refuse(*lines: str) -> None:
     for line in lines:
         click.echo(f"hanse-processor: {line}", err=True)
     sys.exit(CONFIGURATION_ERROR)
 
 
-async def _run(settings: Settings, cities: Sequence[City], *, accept_loss: bool) -> None:
+async def _run(settings: Settings, cities: Sequence[City], profiles: Profiles, *, accept_loss: bool) -> None:
     version = importlib.metadata.version("hanse-sensor-pipeline")
     metrics = Metrics([city.key for city in cities], version=version)
     endpoints = Endpoints(settings.http_address, unready=metrics.unready)
@@ -123,7 +140,7 @@ async def _run(settings: Settings, cities: Sequence[City], *, accept_loss: bool)
         consumer,
         writer,
         cities,
-        intake=Intake(cities),
+        intake=Intake(cities, profiles=profiles),
         observer=metrics,
         bound=settings,
         accept_loss=accept_loss,

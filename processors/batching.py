@@ -303,7 +303,9 @@ class Intake:
         try:
             source, decoded = self._decode(span.partition, number, city, record, seen, received)
             if replay.reading is not None and not isinstance(decoded, Rejection | Ignored):
-                decoded = chosen(decoded, replay.reading, replay.key)
+                # Whole before it is cut: a profile's times and a text's model stand elsewhere in the message.
+                whole = self.slots.dated(source.heard.scope, decoded, source.zone, received)
+                decoded = chosen(whole, replay.reading, replay.key)
             if isinstance(decoded, Rejection):
                 self._rows.refuse(told, mine, replay.offset, decoded, replay.reading)
             elif isinstance(decoded, Ignored):

@@ -129,7 +129,7 @@ class Mapping:
     def read(self, scope: int, leaf: Leaf, leaves: Sequence[Leaf]) -> Leaf:
         """A text that its dialect could make nothing of, as a reading, where its key has a meaning; else the leaf.
 
-        A dialect rejects such a leaf (`unmapped_property`) without its model; that of its neighbours holds.
+        A dialect rejects such a leaf (`unmapped_property`); where it does not say the model, that of a neighbour holds.
         """
         if not isinstance(leaf, Rejection) or leaf.reason is not Reason.UNMAPPED_PROPERTY or leaf.value is None:
             return leaf
@@ -137,8 +137,8 @@ class Mapping:
         if device is None or key is None:
             return leaf
         models = (one.model for one in leaves if isinstance(one, Reading) and one.device == device)
-        text = leaf.value
-        reading = Reading(device, leaf.channel or "", key, None, leaf.unit, leaf.time, model=next(models, ""), raw=text)
+        model, text = leaf.model or next(models, ""), leaf.value
+        reading = Reading(device, leaf.channel or "", key, None, leaf.unit, leaf.time, model=model, raw=text)
         return leaf if isinstance(self.meaning(scope, reading), Refused) else reading
 
     def dated(self, scope: int, leaves: Sequence[Leaf], zone: str, received_us: int) -> Sequence[Leaf]:

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from ingest.city import City, TopicFilter
+from ingest.city import City, CityFileError, TopicFilter
 from processors.standard import units
 from processors.standard.observation import Reason
 from processors.standard.vocabulary import VOCABULARY
@@ -29,7 +29,7 @@ Clock = Literal["s", "ms", "us", "ns", "text", "utc"]
 Meaning = float | Literal["missing", "drop"]
 
 
-class ProfileError(ValueError):
+class ProfileError(CityFileError):
     """Profiles that can't be used; one line a fault: file, place, value, cure."""
 
 
