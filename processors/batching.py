@@ -7,6 +7,7 @@ that replays a dead letter goes the same way, but stands apart in the batch, and
 import traceback
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from fnmatch import fnmatchcase
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -70,7 +71,7 @@ class _Seen(NamedTuple):
 class _City:
     """A city's routes and limits, in the units of the hot path."""
 
-    __slots__ = ("ahead_us", "key", "max_age_us", "max_readings", "routes", "sources", "zone")
+    __slots__ = ("ahead_us", "key", "max_age_us", "max_readings", "routes", "sources", "zone", "zones")
 
     def __init__(self, city: City, dialects: Mapping[str, Dialect]) -> None:
         self.key = city.key
@@ -80,6 +81,13 @@ class _City:
         self.ahead_us = round(city.limits.max_ahead.total_seconds() * MICROSECONDS)
         self.max_readings = city.limits.max_readings
         self.sources: dict[bytes | None, Source] = {}
+        self.zones = [(device.match, device.timezone) for device in city.device if device.timezone]
+
+    def zone_of(self, decoded: Decoded) -> str | None:
+        """The zone that the city file says of a message's device; None where it says none."""
+        leaves = [decoded] if isinstance(decoded, Rejection | Ignored) else decoded
+        device = next((leaf.device for leaf in leaves if not isinstance(leaf, Ignored) and leaf.device), None)
+        return device and next((zone for match, zone in self.zones if fnmatchcase(device, match)), None)
 
 
 def _messages_at(first: int, records: list[Record]) -> Callable[[int], RawMessage]:
@@ -253,7 +261,12 @@ class Intake:
             seen.replay is not None,
         )
         if source.decode is not None:
-            return source, source.decode(message)
+            decoded = source.decode(message)
+            if city.zones and (zone := city.zone_of(decoded)) and zone != source.zone:
+                # Which device it is, only the dialect knows; so once more, with its clock.
+                here = source._replace(zone=zone, heard=source.heard._replace(zone=zone))
+                return here, source.decode(message._replace(zone=zone))
+            return source, decoded
         assert source.stateful is not None, "one of the two"
         return source, self._step(partition, number, city, source, source.stateful, message)
 

@@ -27,7 +27,7 @@ class Usual(NamedTuple):
 ORDER: Mapping[str, Usual] = {
     "hanse": Usual(("hanse/+/+/+",)),
     "ttn": Usual(
-        ("v3/+/devices/+/up",),
+        ("v3/+/devices/+/up", "v3/+/devices/+/up/normalized"),
         (
             "v3/+/devices/+/join",
             "v3/+/devices/+/down/#",
@@ -40,7 +40,7 @@ ORDER: Mapping[str, Usual] = {
     "pegelonline": Usual(("edis/pegelonline/#",)),
     "sensorthings": Usual(("v1.1/#", "v1.0/#"), key_levels=(0,)),
     "tasmota": Usual(
-        ("tele/+/SENSOR", "tele/+/STATE", "stat/+/STATUS8", "stat/+/STATUS10"),
+        ("tele/+/SENSOR", "tele/+/STATE", "stat/+/STATUS8", "stat/+/STATUS10", "tele/SENSOR", "+/+/tele/SENSOR"),
         (
             "tele/+/LWT",
             "tele/+/INFO1",
@@ -54,11 +54,11 @@ ORDER: Mapping[str, Usual] = {
     "zigbee2mqtt": Usual(("zigbee2mqtt/#",), key_levels=(0,)),
     "homie": Usual(("homie/#",), key_levels=(0, 1)),
     "vzlogger": Usual(("vzlogger/#",), key_levels=(0, 1)),
-    "iot_agent_json": Usual(("/json/+/+/attrs", "/json/+/+/attrs/+")),
-    "ultralight": Usual(("/ul/+/+/attrs", "/ul/+/+/attrs/+", "/+/+/attrs", "/+/+/attrs/+")),
-    "shelly": Usual(("+/events/rpc", "+/status/#", "+/online")),
+    "iot_agent_json": Usual(("/json/+/+/attrs", "/json/+/+/attrs/+", "/json/+/+/cmdexe")),
+    "ultralight": Usual(("/ul/+/+/attrs", "/ul/+/+/attrs/+", "/ul/+/+/cmdexe", "/+/+/attrs", "/+/+/attrs/+")),
+    "shelly": Usual(("+/events/rpc", "+/status/#", "+/online", "+/+/events/rpc", "+/+/+/events/rpc")),
     "sensor_community": Usual(("sensor.community/#", "sensor_community/#", "luftdaten/#", "airrohr/#")),
-    "ecowitt": Usual(("ecowitt/#", "ecowitt2mqtt/#", "weewx/#", "weather/loop")),
+    "ecowitt": Usual(("ecowitt/#", "ecowitt2mqtt/#", "weewx/#", "weather/#")),
     "senml": Usual(("senml/#", "+/senml", "+/senml/#")),
     "generic": Usual(("#",)),
 }

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from ingest import wire
+from ingest.city import Device
 from processors.assembling import split
 from processors.batching import Intake
 from processors.cursor import Bounds, Cursor, digest
@@ -240,3 +241,16 @@ def test_secrets_in_payload_topic_and_letter_are_masked_before_anything_is_kept(
     everything = f"{kept} {made.dead}"
     assert "s3cretkey" not in everything
     assert "F3A91C0D" not in everything
+
+
+def test_a_wall_clock_is_read_in_the_zone_of_its_device() -> None:
+    def zoned(message: Message) -> Decoded:
+        device = message.topic.rpartition("/")[2]
+        time = NOW - (1_000_000 if message.zone == "UTC" else 0)
+        return [Reading(device, "", "air_temperature", 1.0, "Cel", time, "air_temperature")]
+
+    of = city().model_copy(update={"device": (Device(match="utc-*", timezone="UTC"),)})
+    intake = Intake([of], dialects={"hanse": zoned, "notes": zoned})
+    topics = ["hanse/wismar/weather/utc-1", "hanse/wismar/weather/w1"]
+    made = batch(*(record(n, [], topic=topic) for n, topic in enumerate(topics)), intake=intake)
+    assert made.columns.time.tolist() == [NOW - 1_000_000, NOW]
