@@ -100,7 +100,9 @@ def _messages_at(first: int, records: list[Record]) -> Callable[[int], RawMessag
         topic, retained, stub = "", False, False
         if isinstance(seen, wire.Envelope):
             topic, retained, stub = seen.topic, seen.retain, seen.refused is not None
-        return RawMessage(masked_topic(topic), masked(record.value or b""), record.timestamp, retained, stub)
+        value = record.value or b""
+        shown, kept = masked_topic(topic), masked(value)
+        return RawMessage(shown, kept, record.timestamp, retained, stub, (shown, kept) != (topic, value))
 
     return at
 

@@ -234,9 +234,10 @@ def test_an_intake_starts_empty_after_each_batch() -> None:
 
 def test_secrets_in_payload_topic_and_letter_are_masked_before_anything_is_kept() -> None:
     bad = {"reason": "unmapped_property", "key": "PASSKEY", "value": "F3A91C0D"}
-    made = batch(record(0, [bad]), record(1, [], topic="/ul/s3cretkey/d1/attrs"))
-    assert [letter.offset for letter in made.dead] == [0, 1]
-    kept = [made.spans[0].messages_at(offset) for offset in (0, 1)]
+    made = batch(record(0, [bad]), record(1, [], topic="/ul/s3cretkey/d1/attrs"), record(2, [], topic="nowhere"))
+    assert [letter.offset for letter in made.dead] == [0, 1, 2]
+    kept = [made.spans[0].messages_at(offset) for offset in range(3)]
+    assert [message.masked for message in kept] == [True, True, False]
     assert kept[1].topic == "/ul/*********/d1/attrs"
     everything = f"{kept} {made.dead}"
     assert "s3cretkey" not in everything
