@@ -7,7 +7,7 @@ WORKLOADS ?= S1,S100
 WORKERS ?= 3
 export PYTHONPATH := deploy
 
-.PHONY: up down demo test test-long check bench requirements clean
+.PHONY: up down demo test test-long check bench standard-report requirements clean
 
 .venv/ready: requirements/dev.txt pyproject.toml
 	python3 -m venv .venv
@@ -39,6 +39,9 @@ check: .venv/ready  ## what CI runs
 
 bench: .venv/ready  ## rates, CPU a message, latency (WORKLOADS=S1,S100); writes build/bench/latest.json
 	$(PY) -m tests.bench --workloads $(WORKLOADS)
+
+standard-report: .venv/ready  ## how much of the standard dialects, profiles and spellings reach
+	$(PY) -m processors.report
 
 requirements: .venv/ready  ## pin pyproject.toml's dependencies again, with hashes and no index address
 	.venv/bin/pip install --quiet uv

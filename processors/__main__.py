@@ -11,6 +11,7 @@ import socket
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 import structlog
@@ -21,10 +22,15 @@ from ingest.city import City, CityFileError
 from ingest.wire import kafka_topic
 from processors import kafka, replaying
 from processors.batching import Intake
+from processors.checking import check
 from processors.cities import PROPERTIES, StartError, limits, read_cities
 from processors.cursor import LogError
+from processors.explain import LineError
+from processors.explain import command as explain_command
+from processors.matching import Profiles, load_profiles
 from processors.metrics import Metrics
 from processors.pipeline import LogAwayError, Pipeline, backoff
+from processors.profiles import ProfileError, directory
 from processors.settings import Settings
 from processors.stations import Stations
 from service.http import AddressTakenError, Endpoints
@@ -56,11 +62,13 @@ def run(city_files: tuple[Path, ...], accept_loss: bool) -> None:  # noqa: FBT00
         # Its errors would be repeated without their cause, ten times a second; ours carry it.
         logging.getLogger("aiokafka").setLevel(logging.DEBUG if settings.log_level == "DEBUG" else logging.CRITICAL)
         cities = read_cities(city_files)
-        asyncio.run(_run(settings, cities, accept_loss=accept_loss))
+        profiles = load_profiles(cities)
+        asyncio.run(_run(settings, cities, profiles, accept_loss=accept_loss))
     except ValidationError as error:
         _refuse(*faults(error))
     except (
         CityFileError,
+        ProfileError,
         StartError,
         Refused,
         AddressTakenError,
@@ -70,13 +78,52 @@ def run(city_files: tuple[Path, ...], accept_loss: bool) -> None:  # noqa: FBT00
         _refuse(str(error))
 
 
+@main.command()
+@click.option("--topic", help="MQTT topic of one message.")
+@click.option("--payload", help="Its payload as text; - reads it from standard input.")
+@click.option(
+    "--file", "payload_file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Its payload."
+)
+@click.option("--received-at", help="When the gateway received it, RFC 3339; now if left out.")
+@click.option("--retain", is_flag=True, help="It is a copy that the broker kept.")
+@click.option(
+    "--city", "city_files", multiple=True, type=click.Path(path_type=Path), help="City file: its routes first."
+)
+@click.option("--no-profiles", is_flag=True, help="As if there were no device profiles.")
+@click.option("--json", "as_json", is_flag=True, help="The answer of --jsonl instead of the table.")
+@click.option("--jsonl", is_flag=True, help="Messages as JSON lines on standard input, one answer a line.")
+@click.option("--convert", "converts", is_flag=True, help='JSON lines {"value", "from", "to"}: convert units.')
+def explain(**options: Any) -> None:
+    """Show what becomes of a message, and why; no server is asked.
+
+    Topics that no route of the city file takes go by the default routes of the dialects.
+    """
+    try:
+        explain_command(**options)
+    except (CityFileError, ProfileError, StartError, LineError) as error:
+        _refuse(*str(error).splitlines())
+
+
+@main.command("check")
+@click.argument("city_files", nargs=-1, type=click.Path(path_type=Path))
+@click.option("--profiles", type=click.Path(path_type=Path), help="Directory of the shared profiles, if another.")
+def check_command(city_files: tuple[Path, ...], profiles: Path | None) -> None:
+    """Check city files and device profiles, and run the profiles' examples; exit 1 if anything is wrong."""
+    found = check(city_files, directory() if profiles is None else profiles)
+    for finding in found:
+        click.echo(finding.text if finding.fault else f"note: {finding.text}")
+    faulty = sum(finding.fault for finding in found)
+    click.echo(f"{len(city_files)} city files: " + (f"{faulty} faults" if faulty else "no faults"), err=True)
+    sys.exit(1 if faulty else 0)
+
+
 def _refuse(*lines: str) -> None:
     for line in lines:
         click.echo(f"hanse-processor: {line}", err=True)
     sys.exit(CONFIGURATION_ERROR)
 
 
-async def _run(settings: Settings, cities: Sequence[City], *, accept_loss: bool) -> None:
+async def _run(settings: Settings, cities: Sequence[City], profiles: Profiles, *, accept_loss: bool) -> None:
     version = importlib.metadata.version("hanse-sensor-pipeline")
     metrics = Metrics([city.key for city in cities], version=version)
     endpoints = Endpoints(settings.http_address, unready=metrics.unready)
@@ -93,7 +140,7 @@ async def _run(settings: Settings, cities: Sequence[City], *, accept_loss: bool)
         consumer,
         writer,
         cities,
-        intake=Intake(cities),
+        intake=Intake(cities, profiles=profiles),
         observer=metrics,
         bound=settings,
         accept_loss=accept_loss,

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from processors.secrets import names_a_secret
 from processors.standard.observation import Ignored, Leaf, Reason, Rejection
 from storage.deadletters import TEXT_CHARACTERS
 from storage.rows import Batch, Columns, DeadLetter, Replayed, Replays, clean
@@ -13,6 +14,9 @@ from storage.rows import Batch, Columns, DeadLetter, Replayed, Replays, clean
 
 def letter(number: int, offset: int, place: int | None, rejection: Rejection) -> DeadLetter:
     """The dead letter of a refused reading, or of a whole message (`place` None)."""
+    if rejection.key is not None and rejection.value and names_a_secret(rejection.key):
+        hidden = "*" * len(rejection.value)
+        rejection = rejection._replace(value=hidden, detail="the value of a secret is not kept")
     return DeadLetter(
         number,
         offset,

@@ -7,6 +7,7 @@ that replays a dead letter goes the same way, but stands apart in the batch, and
 import traceback
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from fnmatch import fnmatchcase
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -17,8 +18,10 @@ from processors.cursor import Cursor, Record, digest
 from processors.dialects import DIALECTS, Decode, Dialect
 from processors.dialects.memory import Stateful
 from processors.mapping import Mapping as Slots
-from processors.readings import Readings, Tally
+from processors.matching import NO_PROFILES, Profiles
+from processors.readings import Heard, Readings, Tally
 from processors.routes import IGNORE, Routes
+from processors.secrets import masked, masked_topic
 from processors.standard.observation import Decoded, Ignored, Message, Reason, Rejection
 from processors.state import NOTHING, Memory, unreadable
 from processors.stations import Stations
@@ -47,8 +50,12 @@ class Source(NamedTuple):
     decode: Decode | None
     zone: str
     options: Mapping[str, Any]
+    heard: Heard
     stateful: Stateful | None = None
     name: str | None = None  # of what a stateful dialect remembers; None: nothing is
+
+
+NOWHERE = Source("", "", None, "", NO_OPTIONS, Heard("", 0, ""))
 
 
 class _Seen(NamedTuple):
@@ -64,7 +71,7 @@ class _Seen(NamedTuple):
 class _City:
     """A city's routes and limits, in the units of the hot path."""
 
-    __slots__ = ("ahead_us", "key", "max_age_us", "max_readings", "routes", "sources", "zone")
+    __slots__ = ("ahead_us", "key", "max_age_us", "max_readings", "routes", "sources", "zone", "zones")
 
     def __init__(self, city: City, dialects: Mapping[str, Dialect]) -> None:
         self.key = city.key
@@ -74,6 +81,13 @@ class _City:
         self.ahead_us = round(city.limits.max_ahead.total_seconds() * MICROSECONDS)
         self.max_readings = city.limits.max_readings
         self.sources: dict[bytes | None, Source] = {}
+        self.zones = [(device.match, device.timezone) for device in city.device if device.timezone]
+
+    def zone_of(self, decoded: Decoded) -> str | None:
+        """The zone that the city file says of a message's device; None where it says none."""
+        leaves = [decoded] if isinstance(decoded, Rejection | Ignored) else decoded
+        device = next((leaf.device for leaf in leaves if not isinstance(leaf, Ignored) and leaf.device), None)
+        return device and next((zone for match, zone in self.zones if fnmatchcase(device, match)), None)
 
 
 def _messages_at(first: int, records: list[Record]) -> Callable[[int], RawMessage]:
@@ -86,7 +100,9 @@ def _messages_at(first: int, records: list[Record]) -> Callable[[int], RawMessag
         topic, retained, stub = "", False, False
         if isinstance(seen, wire.Envelope):
             topic, retained, stub = seen.topic, seen.retain, seen.refused is not None
-        return RawMessage(topic, record.value or b"", record.timestamp, retained, stub)
+        value = record.value or b""
+        shown, kept = masked_topic(topic), masked(value)
+        return RawMessage(shown, kept, record.timestamp, retained, stub, (shown, kept) != (topic, value))
 
     return at
 
@@ -94,12 +110,14 @@ def _messages_at(first: int, records: list[Record]) -> Callable[[int], RawMessag
 class Intake:
     """The batch under construction. `readings` and `bytes` bound it; `take` closes it and starts the next."""
 
-    def __init__(self, cities: Sequence[City], *, dialects: Mapping[str, Dialect] = DIALECTS) -> None:
+    def __init__(
+        self, cities: Sequence[City], *, dialects: Mapping[str, Dialect] = DIALECTS, profiles: Profiles = NO_PROFILES
+    ) -> None:
         self._cities = {wire.kafka_topic(city.key): _City(city, dialects) for city in cities}
         self._dialects = dialects
         self._seen: dict[Sequence[tuple[str, bytes]], _Seen] = {}
         self._memory = Memory()
-        self._rows = Readings(Slots(StreamTable()), Stations(cities))
+        self._rows = Readings(Slots(StreamTable(), profiles), Stations(cities))
         self.clear()
 
     def clear(self) -> None:
@@ -136,7 +154,9 @@ class Intake:
 
     def forget(self) -> None:
         """Drop the remembered slots too; only with nothing decoded or in flight."""
-        self._rows.slots = Slots(StreamTable(), limit=self.slots.limit)
+        self._rows.slots = Slots(StreamTable(), self.slots.profiles, limit=self.slots.limit)
+        for city in self._cities.values():
+            city.sources.clear()  # they hold numbers of scopes
 
     @property
     def readings(self) -> int:
@@ -202,16 +222,17 @@ class Intake:
         topic = told.topic if isinstance(told, wire.Envelope) else ""
         route = city.routes.match(topic)
         if route is None:
-            source = Source(topic, "", None, city.zone, NO_OPTIONS)
+            source = NOWHERE._replace(topic=topic, zone=city.zone)
         else:
             zone = route.timezone or city.zone
+            heard = Heard(city.key, self.slots.scope(city.key, route.dialect, topic), zone)
             dialect = None if route.dialect == IGNORE else self._dialects[route.dialect]
             if isinstance(dialect, Stateful):
                 named = dialect.source(topic)
                 known = None if named is None else stored_name(named)
-                source = Source(topic, route.dialect, None, zone, route.options, dialect, known)
+                source = Source(topic, route.dialect, None, zone, route.options, heard, dialect, known)
             else:
-                source = Source(topic, route.dialect, dialect, zone, route.options)
+                source = Source(topic, route.dialect, dialect, zone, route.options, heard)
         if len(city.sources) >= SOURCES_REMEMBERED:
             city.sources.clear()
         city.sources[name] = source
@@ -219,18 +240,18 @@ class Intake:
 
     def _decode(
         self, partition: TopicPartition, number: int, city: _City, record: Record, seen: _Seen, received: int
-    ) -> tuple[str, Decoded]:
-        """Dialect and verdict of one record."""
+    ) -> tuple[Source, Decoded]:
+        """Source and verdict of one record."""
         if seen.foreign is not None:
-            return "", Rejection(Reason.MALFORMED, seen.foreign)
+            return NOWHERE, Rejection(Reason.MALFORMED, seen.foreign)
         if seen.refused is not None:
-            return "", Rejection(Reason.TOO_LARGE, f"the gateway kept only the beginning: {seen.refused}")
+            return NOWHERE, Rejection(Reason.TOO_LARGE, f"the gateway kept only the beginning: {seen.refused}")
         name = record.key if seen.topic is None else seen.topic
         source = city.sources.get(name) or self._source(city, record, name)
         if source.decode is None and source.stateful is None:
             if source.dialect:
-                return source.dialect, Ignored(IGNORE)
-            return "", Rejection(Reason.NO_ROUTE, f"no route takes {source.topic!r:.200}")
+                return source, Ignored(IGNORE)
+            return source, Rejection(Reason.NO_ROUTE, f"no route takes {masked_topic(source.topic)!r:.200}")
         message = Message(
             source.topic,
             record.value or b"",
@@ -242,9 +263,14 @@ class Intake:
             seen.replay is not None,
         )
         if source.decode is not None:
-            return source.dialect, source.decode(message)
+            decoded = source.decode(message)
+            if city.zones and (zone := city.zone_of(decoded)) and zone != source.zone:
+                # Which device it is, only the dialect knows; so once more, with its clock.
+                here = source._replace(zone=zone, heard=source.heard._replace(zone=zone))
+                return here, source.decode(message._replace(zone=zone))
+            return source, decoded
         assert source.stateful is not None, "one of the two"
-        return source.dialect, self._step(partition, number, city, source, source.stateful, message)
+        return source, self._step(partition, number, city, source, source.stateful, message)
 
     def _step(
         self,
@@ -272,14 +298,14 @@ class Intake:
             self._replay(span, number, city, record, seen, seen.replay)
             return
         received = min(max(record.timestamp, 0), LAST_MS) * 1000
-        dialect, decoded = self._decode(span.partition, number, city, record, seen, received)
+        source, decoded = self._decode(span.partition, number, city, record, seen, received)
         if isinstance(decoded, Rejection):
             self._rows.refuse(span, number, record.offset, decoded)
         elif isinstance(decoded, Ignored):
             span.ignored_messages += 1
             self.ignored[city.key, decoded.why] += 1
         else:
-            self._rows.add(span, number, city.key, dialect, record.offset, received, decoded)
+            self._rows.add(span, number, source.heard, record.offset, received, decoded)
         span.messages += 1
 
     def _replay(self, span: Span, number: int, city: _City, record: Record, seen: _Seen, replay: wire.Replay) -> None:
@@ -290,16 +316,18 @@ class Intake:
         span.replayed += 1
         received = replay.received_ms * 1000
         try:
-            dialect, decoded = self._decode(span.partition, number, city, record, seen, received)
+            source, decoded = self._decode(span.partition, number, city, record, seen, received)
             if replay.reading is not None and not isinstance(decoded, Rejection | Ignored):
-                decoded = chosen(decoded, replay.reading, replay.key)
+                # Whole before it is cut: a profile's times and a text's model stand elsewhere in the message.
+                whole = self.slots.dated(source.heard.scope, decoded, source.zone, received)
+                decoded = chosen(whole, replay.reading, replay.key)
             if isinstance(decoded, Rejection):
                 self._rows.refuse(told, mine, replay.offset, decoded, replay.reading)
             elif isinstance(decoded, Ignored):
                 told.ignored_messages, told.ignored = 1, decoded.why
             else:
                 place = replay.reading or 0
-                self._rows.add(told, mine, city.key, dialect, replay.offset, received, decoded, place)
+                self._rows.add(told, mine, source.heard, replay.offset, received, decoded, place)
         except Exception:  # noqa: BLE001  (as for any message)
             self._rows.refuse(told, mine, replay.offset, _bug(), replay.reading)
 

@@ -1,19 +1,26 @@
-"""What a reading means: its observed property, canonical unit and datastream. Found once per source, then remembered.
+"""Slots: what a reading means, found once per source, then remembered; and a batch normalised by them, by column.
 
-A *slot* is the remembered answer for one (city, dialect, device, channel, key, unit, property): the number of the
-datastream and the affine conversion and gross range of its property, kept as parallel arrays so that a batch is
-normalised column by column. What can't be mapped or converted is refused with its reason, never guessed.
+A *slot* is the remembered answer for one (scope, device, channel, key, unit, property, model): the number of the
+datastream and the affine conversion and gross range of its property, kept as parallel arrays. A scope is a city, a
+dialect and what profiles see of the topic. What can't be mapped or converted is refused with its reason,
+never guessed; that is `meaning`'s business.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from processors.standard import quality, units
-from processors.standard.observation import Reading, Reason
-from processors.standard.vocabulary import VOCABULARY, ObservedProperty
+from processors.clocks import TIME, dated
+from processors.matching import NO_PROFILES, Matcher, Profiles
+from processors.meaning import Meaning, Refused, Told, find
+from processors.profiles import Key
+from processors.standard import quality
+from processors.standard.observation import Ignored, Leaf, Quality, Reading, Reason, Rejection
 from storage.rows import Stream, StreamTable
+
+__all__ = ["Careful", "Mapping", "Normalised", "Refused"]
 
 Int16s = npt.NDArray[np.int16]
 Int32s = npt.NDArray[np.int32]
@@ -21,15 +28,17 @@ Floats = npt.NDArray[np.float64]
 
 _GROWTH = 4096
 DEGREES = 360.0
+MISSING = int(Quality.MISSING)
+SENTINEL = Ignored("sentinel")
 
-SlotKey = tuple[str, str, str, str, str, str | None, str | None, str]
+SlotKey = tuple[int, str, str, str, str | None, str | None, str]
 
 
-class Refused(NamedTuple):
-    """Why a reading has no slot."""
+class Careful(NamedTuple):
+    """A slot whose values need a look of their own: enumerations, sentinels."""
 
-    reason: Reason
-    detail: str
+    slot: int
+    key: Key
 
 
 class Normalised(NamedTuple):
@@ -42,14 +51,24 @@ class Normalised(NamedTuple):
     finite: npt.NDArray[np.bool_]
 
 
+class _Scope(NamedTuple):
+    city: str
+    dialect: str
+    filters: frozenset[str]
+    matcher: Matcher
+
+
 class Mapping:
     """Slots by source, and the vectors that normalise a batch of them."""
 
-    def __init__(self, streams: StreamTable, *, limit: int = 2_000_000) -> None:
+    def __init__(self, streams: StreamTable, profiles: Profiles = NO_PROFILES, *, limit: int = 2_000_000) -> None:
         self.streams = streams
         self.limit = limit
-        self._slots: dict[SlotKey, int] = {}
-        self._sources: list[tuple[str, Reading]] = []
+        self.profiles = profiles
+        self._matchers: dict[str, Matcher] = {}
+        self._scopes: list[_Scope] = []
+        self._numbers_of_scopes: dict[tuple[str, str, frozenset[str]], int] = {}
+        self._slots: dict[SlotKey, int | Careful] = {}
         self._stream = np.zeros(_GROWTH, np.int32)
         self._numbers = np.zeros((_GROWTH, 5))  # factor, offset, minimum, maximum, suspect above (NaN: no such limit)
         self._direction = np.zeros(_GROWTH, np.bool_)
@@ -57,41 +76,91 @@ class Mapping:
     def __len__(self) -> int:
         return len(self._slots)
 
-    def slot(self, city: str, dialect: str, reading: Reading) -> int | Refused:
-        """Number of a reading's slot, found or remembered. A refusal is not remembered: random keys would pile up."""
-        key = (city, dialect, reading[0], reading[1], reading[2], reading[4], reading[6], reading[9])
+    def scope(self, city: str, dialect: str, topic: str) -> int:
+        """Number of the scope of a topic's readings."""
+        matcher = self._matchers.get(city)
+        if matcher is None:
+            matcher = self._matchers[city] = Matcher(self.profiles, city)
+        place = (city, dialect, matcher.filters(topic))
+        number = self._numbers_of_scopes.setdefault(place, len(self._scopes))
+        if number == len(self._scopes):
+            self._scopes.append(_Scope(*place, matcher))
+        return number
+
+    def slot(self, scope: int, reading: Reading) -> int | Careful | Told | Refused | Ignored:
+        """Number of a reading's slot, found or remembered; otherwise what `judged` needs to know.
+
+        Only slots are remembered: random keys would pile up.
+        """
+        key = (scope, reading[0], reading[1], reading[2], reading[4], reading[6], reading[9])
         known = self._slots.get(key)
         if known is not None:
             return known
-        property_key = reading.property
-        observed = VOCABULARY.get(property_key) if property_key is not None else None
-        if observed is None:
-            return Refused(Reason.UNMAPPED_PROPERTY, f"no mapping knows what {reading.key!r:.80} means")
-        if reading.unit is None:
-            return Refused(Reason.UNKNOWN_UNIT, f"no unit; {observed.key} takes one convertible to {observed.unit}")
-        conversion = units.conversion(reading.unit, observed)
-        if isinstance(conversion, Reason):
-            return Refused(
-                conversion, f"unit {reading.unit!r:.40}; {observed.key} takes one convertible to {observed.unit}"
-            )
-        stream = Stream(city, reading.device, reading.channel, observed.key, reading.key, reading.unit, dialect)
-        return self._add(key, stream, conversion, observed)
+        found = self.meaning(scope, reading)
+        if not isinstance(found, Meaning):
+            return found
+        told = self._scopes[scope]
+        stream = Stream(
+            told.city, reading.device, found.channel, found.observed.key, reading.key, found.unit, told.dialect
+        )
+        number = self._add(stream, found)
+        slot = self._slots[key] = number if found.key is None else Careful(number, found.key)
+        return slot
+
+    def meaning(self, scope: int, reading: Reading) -> Meaning | Told | Refused | Ignored:
+        """What a reading's key means, and who knew."""
+        told = self._scopes[scope]
+        return find(told.matcher, told.dialect, told.filters, reading)
+
+    def judged(
+        self, found: int | Careful | Told | Refused | Ignored, reading: Reading
+    ) -> tuple[int, float | None] | Refused | Ignored:
+        """Slot and value of a reading whose value needs a look: an enumeration, a sentinel, a text."""
+        if isinstance(found, Refused | Ignored):
+            return found
+        if isinstance(found, Told):
+            return TIME
+        if isinstance(found, Careful):
+            return _looked_up(found, reading)
+        if reading.value is not None or reading.quality == MISSING:
+            return found, reading.value
+        return Refused(Reason.NOT_A_NUMBER, f"{reading.raw!r:.80} is no number, and no profile says what it stands for")
+
+    def read(self, scope: int, leaf: Leaf, leaves: Sequence[Leaf]) -> Leaf:
+        """A text that its dialect could make nothing of, as a reading, where its key has a meaning; else the leaf.
+
+        A dialect rejects such a leaf (`unmapped_property`); where it does not say the model, that of a neighbour holds.
+        """
+        if not isinstance(leaf, Rejection) or leaf.reason is not Reason.UNMAPPED_PROPERTY or leaf.value is None:
+            return leaf
+        device, key = leaf.device, leaf.key
+        if device is None or key is None:
+            return leaf
+        models = (one.model for one in leaves if isinstance(one, Reading) and one.device == device)
+        model, text = leaf.model or next(models, ""), leaf.value
+        reading = Reading(device, leaf.channel or "", key, None, leaf.unit, leaf.time, model=model, raw=text)
+        return leaf if isinstance(self.meaning(scope, reading), Refused) else reading
+
+    def dated(self, scope: int, leaves: Sequence[Leaf], zone: str, received_us: int) -> Sequence[Leaf]:
+        """The leaves with the times that profiles find among them."""
+        read = [self.read(scope, leaf, leaves) for leaf in leaves]
+        return dated(read, lambda reading: self.slot(scope, reading), zone, received_us)
 
     def source(self, slot: int) -> Stream:
         """The datastream of a slot, as it was last seen."""
         return self.streams.streams[int(self._stream[slot])]
 
-    def _add(self, key: SlotKey, stream: Stream, conversion: units.Affine, observed: ObservedProperty) -> int:
+    def _add(self, stream: Stream, meaning: Meaning) -> int:
         slot = len(self._slots)
         if slot == len(self._stream):
             self._stream = np.resize(self._stream, slot * 2)
             self._numbers = np.resize(self._numbers, (slot * 2, 5))
             self._direction = np.resize(self._direction, slot * 2)
         self._stream[slot] = self.streams.number(stream)
+        observed, conversion = meaning.observed, meaning.conversion
         suspect = np.nan if observed.suspect_above is None else observed.suspect_above
         self._numbers[slot] = conversion.factor, conversion.offset, observed.minimum, observed.maximum, suspect
         self._direction[slot] = observed.aggregation == "direction"
-        self._slots[key] = slot
         return slot
 
     def normalise(self, slots: Int32s, raw: Floats, source_quality: Int16s, tests: Int16s) -> Normalised:
@@ -104,3 +173,31 @@ class Mapping:
             value[direction & (value == DEGREES)] = 0.0
         flags, fired = quality.assess(value, numbers[:, 2], numbers[:, 3], source_quality, tests, numbers[:, 4])
         return Normalised(self._stream[slots], value, flags, fired, ~np.isinf(value))
+
+
+def _looked_up(careful: Careful, reading: Reading) -> tuple[int, float | None] | Refused | Ignored:
+    """The value that a profile's lists make of a raw one."""
+    key, raw, value = careful.key, reading.raw, reading.value
+    if raw in key.drop or (value is not None and value in key.drop):
+        return SENTINEL
+    for text in _spellings(reading):
+        stands_for = key.values.get(text)
+        if stands_for == "drop":
+            return SENTINEL
+        if stands_for is not None:
+            return careful.slot, None if stands_for == "missing" else stands_for
+    if reading.quality == MISSING or (value is not None and not key.values):
+        return careful.slot, value
+    told = value if raw is None else raw
+    if not key.values:
+        return Refused(Reason.NOT_A_NUMBER, f"{told!r:.80} is no number")
+    return Refused(Reason.NOT_A_NUMBER, f"{told!r:.80} is none of the profile's values: {', '.join(key.values):.200}")
+
+
+def _spellings(reading: Reading) -> Sequence[str]:
+    """How a profile may write a raw value."""
+    raw, value = reading.raw, reading.value
+    spellings = [raw] if isinstance(raw, str) else [] if raw is None else [str(raw).lower()]
+    if value is not None:
+        spellings.append(f"{value:.0f}" if value.is_integer() else repr(value))
+    return spellings

@@ -7,6 +7,7 @@ batch, -1, -2, … of a replayed record.
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -14,8 +15,9 @@ import numpy.typing as npt
 from processors.assembling import letter
 from processors.mapping import Mapping as Slots
 from processors.mapping import Refused
+from processors.meaning import Told
 from processors.standard import quality, times
-from processors.standard.observation import Leaf, QualityTest, Reading, Reason, Rejection
+from processors.standard.observation import Ignored, Leaf, QualityTest, Reading, Reason, Rejection
 from processors.stations import Stations
 from storage.rows import Columns, DeadLetter, Replayed, Span
 
@@ -23,6 +25,14 @@ GATEWAY_TIME = int(QualityTest.GATEWAY_TIME)
 TESTS_SHIFT = 4  # quality flags fit in four bits; both travel as one number until the batch is taken
 
 Tally = Span | Replayed
+
+
+class Heard(NamedTuple):
+    """Where a message's readings come from: the city, their scope in the mapping, the zone of times without one."""
+
+    city: str
+    scope: int
+    zone: str
 
 
 class Readings:
@@ -55,8 +65,7 @@ class Readings:
         self,
         tally: Tally,
         number: int,
-        city: str,
-        dialect: str,
+        heard: Heard,
         offset: int,
         received: int,
         leaves: Sequence[Leaf],
@@ -65,41 +74,53 @@ class Readings:
         """Append a message's readings; on a bug in the mapping nothing of them stays."""
         begin = len(self._slot)
         dead_begin = len(self.dead)
-        ignored = 0
-        find = self.slots.slot
+        ignored: list[str] = []
+        timed = False
+        find, scope = self.slots.slot, heard.scope
         slot, values, stamps, flags, places = self._slot, self._value, self._time, self._flags, self._place
         try:
-            for place, leaf in enumerate(leaves, first_place):
+            for place, said in enumerate(leaves, first_place):
+                leaf = self.slots.read(scope, said, leaves) if said.__class__ is Rejection else said
                 if isinstance(leaf, Reading):
-                    found = find(city, dialect, leaf)
-                    if not isinstance(found, Refused):
-                        time = leaf[5]
-                        value = leaf[3]
-                        slot.append(found)
-                        values.append(np.nan if value is None else value)
-                        if time is None:
-                            # Distinct after an outage's burst, and the same in every replay.
-                            stamps.append(received + offset % 1000)
-                            flags.append(leaf[7] | (leaf[8] | GATEWAY_TIME) << TESTS_SHIFT)
-                        else:
-                            stamps.append(time)
-                            flags.append(leaf[7] | leaf[8] << TESTS_SHIFT)
-                        places.append(place)
+                    found = find(scope, leaf)
+                    value = leaf[3]
+                    if found.__class__ is not int or value is None:
+                        timed = timed or isinstance(found, Told)
+                        judged = self.slots.judged(found, leaf)
+                        if isinstance(judged, Refused):
+                            self._refuse_reading(number, offset, place, leaf, judged)
+                            continue
+                        if isinstance(judged, Ignored):
+                            ignored.append(judged.why)
+                            continue
+                        found, value = judged
+                    time = leaf[5]
+                    slot.append(found)
+                    values.append(np.nan if value is None else value)
+                    if time is None:
+                        # Distinct after an outage's burst, and the same in every replay.
+                        stamps.append(received + offset % 1000)
+                        flags.append(leaf[7] | (leaf[8] | GATEWAY_TIME) << TESTS_SHIFT)
                     else:
-                        self._refuse_reading(number, offset, place, leaf, found)
+                        stamps.append(time)
+                        flags.append(leaf[7] | leaf[8] << TESTS_SHIFT)
+                    places.append(place)
                 elif isinstance(leaf, Rejection):
                     self.dead.append(letter(number, offset, place, leaf))
                 else:
-                    ignored += 1
-                    self.ignored[city, leaf.why] += 1
+                    ignored.append(leaf.why)
         except BaseException:
-            for column in (slot, values, stamps, flags, places):
-                del column[begin:]
-            del self.dead[dead_begin:]
+            self._undo(begin, dead_begin)
             raise
+        if timed:  # rare: a profile found the time among the leaves, so once more with it
+            self._undo(begin, dead_begin)
+            leaves = self.slots.dated(scope, leaves, heard.zone, received)
+            return self.add(tally, number, heard, offset, received, leaves, first_place)
+        for why in ignored:
+            self.ignored[heard.city, why] += 1
         tally.decoded += 1
         tally.readings += len(leaves)
-        tally.ignored_readings += ignored
+        tally.ignored_readings += len(ignored)
         tally.dead_readings += len(self.dead) - dead_begin
         rows = len(slot) - begin
         if rows:
@@ -107,6 +128,13 @@ class Readings:
             self._row_span.append(number)
             self._row_offset.append(offset)
             self._row_received.append(received)
+        return None
+
+    def _undo(self, begin: int, dead_begin: int) -> None:
+        """Take back what a message has left so far."""
+        for column in (self._slot, self._value, self._time, self._flags, self._place):
+            del column[begin:]
+        del self.dead[dead_begin:]
 
     def refuse(self, tally: Tally, number: int, offset: int, rejection: Rejection, place: int | None = None) -> None:
         """Append the dead letter of a whole message; `place`: of the reading it was replayed for."""

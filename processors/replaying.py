@@ -30,6 +30,7 @@ from processors import kafka
 from processors.batching import Intake
 from processors.cities import PROPERTIES, StartError, limits, read_cities
 from processors.cursor import Bounds, Cursor
+from processors.matching import load_profiles
 from processors.pipeline import LogAwayError
 from processors.settings import Settings
 from processors.stations import Stations
@@ -121,7 +122,7 @@ class Rehearsal:
 
     def __init__(self, writer: Writer, cities: Sequence[City]) -> None:
         self._writer = writer
-        self._intake = Intake(cities)
+        self._intake = Intake(cities, profiles=load_profiles(cities))
         self._known: set[TopicPartition] = set()
 
     async def of(self, page: Chosen, *, correct: bool) -> dict[int, str]:

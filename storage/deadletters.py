@@ -23,12 +23,13 @@ FIRST_TIME, LAST_TIME = -62_135_596_800_000_000, 253_402_300_799_999_999
 # One statement: what weighs is what was really inserted. Cities are counted in the order of their ids.
 WRITE = """
 with message as (
-  insert into store.dead_message (topic, partition, "offset", received_at, city_id, mqtt_topic, retained, stub, payload)
+  insert into store.dead_message (topic, partition, "offset", received_at, city_id, mqtt_topic, retained, stub, masked,
+                                  payload)
   select topic, partition, "offset", 'epoch'::timestamptz + received_ms * interval '1 millisecond', city_id, mqtt_topic,
-         retained, stub, payload
+         retained, stub, masked, payload
     from unnest(%s::text[], %s::int4[], %s::int8[], %s::int8[], %s::int4[], %s::text[], %s::bool[], %s::bool[],
-                %b::bytea[])
-      as m (topic, partition, "offset", received_ms, city_id, mqtt_topic, retained, stub, payload)
+                %s::bool[], %b::bytea[])
+      as m (topic, partition, "offset", received_ms, city_id, mqtt_topic, retained, stub, masked, payload)
   on conflict do nothing
   returning city_id, octet_length(payload) as weight),
 letter as (
@@ -123,7 +124,7 @@ async def write(
         span = spans[place_of_span]
         place = *span.partition, offset, _received(message), city_ids[span.city]
         topic = clean(message.topic, TOPIC_CHARACTERS)
-        message_rows.append((*place, topic, message.retained, message.stub, message.payload))
+        message_rows.append((*place, topic, message.retained, message.stub, message.masked, message.payload))
     for letter in letters:
         span = spans[letter.span]
         received_ms = _received(messages[letter.span, letter.offset])

@@ -117,6 +117,7 @@ class RawMessage(NamedTuple):
     received_ms: int
     retained: bool = False
     stub: bool = False  # only the payload's beginning, what the gateway kept of one that Kafka never takes
+    masked: bool = False  # secrets in payload or topic were replaced, byte for byte
 
 
 class DeadLetter(NamedTuple):

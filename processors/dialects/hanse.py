@@ -31,7 +31,9 @@ Scalar = FiniteFloat | str | bool | None
 
 
 @with_config(_STRICT)
-class _RawReading(TypedDict):
+class RawReading(TypedDict):
+    """A reading of the native message."""
+
     property: Literal[tuple(VOCABULARY)]  # type: ignore[valid-type] # the vocabulary is data, not source
     value: FiniteFloat | None
     unit: Annotated[str, Field(max_length=LONGEST_UNIT)]
@@ -42,14 +44,16 @@ class _RawReading(TypedDict):
 
 
 @with_config(_STRICT)
-class _RawMessage(TypedDict):
+class RawMessage(TypedDict):
+    """The native message; docs/schema is made from it."""
+
     v: Annotated[int, Field(ge=VERSION, le=VERSION)]
     device: Annotated[str, Field(min_length=1, max_length=LONGEST_NAME)]
     time: NotRequired[str | None]
-    readings: Annotated[list[_RawReading], Field(min_length=1)]
+    readings: Annotated[list[RawReading], Field(min_length=1)]
 
 
-_validate = TypeAdapter(_RawMessage).validator.validate_json
+_validate = TypeAdapter(RawMessage).validator.validate_json
 
 
 class _Head(NamedTuple):

@@ -147,7 +147,7 @@ def state(key: str, value: Any, at: At, name: str, states: dict[Any, float]) -> 
 
 def refused(reason: Reason, detail: str, key: str, value: Any, at: At, unit: str | None = None) -> Rejection:
     """A leaf's dead letter, with its value as it came."""
-    return _TUPLE(Rejection, (reason, detail, at.device, at.channel, key, shown(value), unit, at.time))
+    return _TUPLE(Rejection, (reason, detail, at.device, at.channel, key, shown(value), unit, at.time, at.model))
 
 
 def flat_leaves(node: Any, at: At, message: Message, *, without: str | None = None) -> Decoded:

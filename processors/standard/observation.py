@@ -124,6 +124,7 @@ class Rejection(NamedTuple):
     value: str | None = None  # the raw value as text
     unit: str | None = None
     time: int | None = None
+    model: str = ""  # as a reading's: a text that only a profile can read comes as `unmapped_property`
 
 
 class Ignored(NamedTuple):

@@ -78,14 +78,28 @@ def _spelled() -> dict[str, tuple[str, ...]]:
 
 
 @lru_cache(maxsize=_CACHED)
+def between(spelling: str, other: str) -> Affine | Reason:
+    """How values in one unit become another's, where no property says what an ambiguous spelling stands for."""
+    pairs = [(code, to) for code in _codes(spelling) for to in _codes(other)]
+    if not pairs:
+        return Reason.UNKNOWN_UNIT
+    found = {made for pair in pairs if isinstance(made := _affine(*pair), Affine)}
+    if len(found) == 1:
+        return found.pop()
+    return Reason.UNKNOWN_UNIT if found else Reason.WRONG_DIMENSION
+
+
 def _between(code: str, to_property: ObservedProperty) -> Affine | Reason:
-    if code == to_property.unit:
-        return IDENTITY
     special = FOR_PROPERTY.get((code, to_property.key))
-    if special is not None:
-        return Affine(special, 0.0)
+    return _affine(code, to_property.unit) if special is None else Affine(special, 0.0)
+
+
+@lru_cache(maxsize=_CACHED)
+def _affine(code: str, to: str) -> Affine | Reason:
+    if code == to:
+        return IDENTITY
     ureg = _registry()
-    source, target = ureg.parse_units(UNITS[code][0]), ureg.parse_units(UNITS[to_property.unit][0])
+    source, target = ureg.parse_units(UNITS[code][0]), ureg.parse_units(UNITS[to][0])
     if source.dimensionality != target.dimensionality:
         return Reason.WRONG_DIMENSION
     offset, one = (Fraction(ureg.Quantity(Fraction(raw), source).to(target).magnitude) for raw in (0, 1))

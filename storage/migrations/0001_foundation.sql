@@ -149,12 +149,14 @@ create table store.dead_message (
   mqtt_topic   text not null,
   retained     bool not null,
   stub         bool not null,
+  masked       bool not null default false,
   payload      bytea not null,
   primary key (topic, partition, "offset", received_at)
 );
 create index dead_message_topic on store.dead_message (left(mqtt_topic, 200), received_at);
 alter table store.dead_message alter column payload set storage external;  -- mostly too short or too odd to compress
 comment on table store.dead_message is 'the exact bytes of a message with at least one dead letter, once';
+comment on column store.dead_message.masked is 'the one exception to exact bytes: secrets in payload or topic are masked, byte for byte';
 comment on column store.dead_message.stub is 'only the beginning of a payload that was refused at the gateway: not to be replayed';
 
 create table store.dead_letter (

@@ -40,6 +40,7 @@ def told(verdict):
         fields["time"] = rfc3339(fields["time"])
     if isinstance(verdict, Reading):
         return {name: value for name, value in fields.items() if value != DEFAULTS.get(name, ...)}
+    del fields["model"]  # a letter does not keep it
     rejected = {"rejected": fields.pop("reason").value}
     return rejected | {name: value for name, value in fields.items() if value is not None}
 

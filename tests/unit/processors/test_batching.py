@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from ingest import wire
+from ingest.city import Device
 from processors.assembling import split
 from processors.batching import Intake
 from processors.cursor import Bounds, Cursor, digest
@@ -32,7 +33,8 @@ def told(message: Message) -> Decoded:
     leaves: list[Leaf] = []
     for leaf in what:
         if "reason" in leaf:
-            leaves.append(Rejection(Reason(leaf["reason"]), "told so", device="w1"))
+            told_so = Rejection(Reason(leaf["reason"]), f"told so: {leaf.get('value')}", device="w1")
+            leaves.append(told_so._replace(key=leaf.get("key"), value=leaf.get("value")))
         elif "why" in leaf:
             leaves.append(Ignored(leaf["why"]))
         else:
@@ -109,7 +111,7 @@ def test_north_is_one_direction() -> None:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"property": None}, Reason.UNMAPPED_PROPERTY),
+        ({"property": None, "key": "t"}, Reason.UNMAPPED_PROPERTY),
         ({"property": "no_such"}, Reason.UNMAPPED_PROPERTY),
         ({"unit": None}, Reason.UNKNOWN_UNIT),
         ({"unit": "furlong/fortnight"}, Reason.UNKNOWN_UNIT),
@@ -147,10 +149,10 @@ def test_a_bug_in_the_mapping_leaves_nothing_of_its_message(monkeypatch: pytest.
     intake = Intake([city()], dialects=DIALECTS)
     find = intake.slots.slot
 
-    def slot(city: str, dialect: str, leaf: Reading) -> Any:
+    def slot(scope: int, leaf: Reading) -> Any:
         if leaf.key == "boom":
             raise RuntimeError("a bug in the mapping")
-        return find(city, dialect, leaf)
+        return find(scope, leaf)
 
     monkeypatch.setattr(intake.slots, "slot", slot)
     bad = [reading(), reading(unit=None), reading(key="boom")]
@@ -228,3 +230,28 @@ def test_an_intake_starts_empty_after_each_batch() -> None:
     intake = Intake([city()], dialects=DIALECTS)
     batch(record(0, [reading()]), intake=intake)
     assert (intake.messages, intake.readings, intake.bytes, list(intake.partitions)) == (0, 0, 0, [])
+
+
+def test_secrets_in_payload_topic_and_letter_are_masked_before_anything_is_kept() -> None:
+    bad = {"reason": "unmapped_property", "key": "PASSKEY", "value": "F3A91C0D"}
+    made = batch(record(0, [bad]), record(1, [], topic="/ul/s3cretkey/d1/attrs"), record(2, [], topic="nowhere"))
+    assert [letter.offset for letter in made.dead] == [0, 1, 2]
+    kept = [made.spans[0].messages_at(offset) for offset in range(3)]
+    assert [message.masked for message in kept] == [True, True, False]
+    assert kept[1].topic == "/ul/*********/d1/attrs"
+    everything = f"{kept} {made.dead}"
+    assert "s3cretkey" not in everything
+    assert "F3A91C0D" not in everything
+
+
+def test_a_wall_clock_is_read_in_the_zone_of_its_device() -> None:
+    def zoned(message: Message) -> Decoded:
+        device = message.topic.rpartition("/")[2]
+        time = NOW - (1_000_000 if message.zone == "UTC" else 0)
+        return [Reading(device, "", "air_temperature", 1.0, "Cel", time, "air_temperature")]
+
+    of = city().model_copy(update={"device": (Device(match="utc-*", timezone="UTC"),)})
+    intake = Intake([of], dialects={"hanse": zoned, "notes": zoned})
+    topics = ["hanse/wismar/weather/utc-1", "hanse/wismar/weather/w1"]
+    made = batch(*(record(n, [], topic=topic) for n, topic in enumerate(topics)), intake=intake)
+    assert made.columns.time.tolist() == [NOW - 1_000_000, NOW]

@@ -1,0 +1,173 @@
+"""The last of the three layers of meaning: keys that explain themselves, by a table, with a unit in or beside them.
+
+It answers only what is certain (the names are data, in `processors.standard.names`): a key alone is never enough where
+the property has a unit, and what stands around a plain name (`fridge.temperature`, `thresholds.temperature`) takes its
+certainty away. German and English; OBIS codes in both spellings.
+"""
+
+import re
+import unicodedata
+from functools import cache, lru_cache
+from typing import NamedTuple
+
+from processors.standard import names, units
+from processors.standard.vocabulary import VOCABULARY
+
+LONGEST_KEY = 255
+_CACHED = 65_536
+
+_UMLAUTS = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "Ä": "Ae", "Ö": "Oe", "Ü": "Ue", "ß": "ss", "%": " pct "})
+_HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+_APART = re.compile(r"[^0-9a-z]+")
+_BRACKETS = re.compile(r"(?P<name>[^\[(]+?)[\s_]*[\[(]\s*(?P<unit>[^\])]+?)\s*[\])]")
+_OBIS = re.compile(r"(?:(?P<medium>\d)-\d{1,3}:)?(?P<code>\d{1,3}\.\d{1,3}\.\d{1,3})(?:[*&]\d{1,3})?")
+_OBIS_HEX = re.compile(r"0(?P<medium>[1678])[0-9a-fA-F]{2}(?P<code>[0-9a-fA-F]{6})[0-9a-fA-F]{2}")
+_LONGEST_SUFFIX = 4  # words: u_g_per_m3
+_SHORTEST_GLUED = 2  # letters of a unit that hangs on the name without anything between
+
+
+class Evident(NamedTuple):
+    """What a key says: property, the spelling of its unit, and a channel (None: the one that came)."""
+
+    property: str
+    unit: str
+    channel: str | None = None
+
+
+class NoObservation(NamedTuple):
+    """The key names a setting, a limit, a version or a counter of frames."""
+
+
+@lru_cache(maxsize=_CACHED)
+def meaning(key: str, unit: str | None, dialect: str) -> Evident | NoObservation | None:
+    """What a key (its whole path) means with the unit that came beside it; None where that is not certain."""
+    if len(key) > LONGEST_KEY:
+        return None
+    if (metered := _obis(key)) is not None:
+        name, channel = metered
+        return _with_unit(_Named((name,), channel), (), unit)
+    spelled, bracketed = key, None
+    if brackets := _BRACKETS.fullmatch(key):
+        spelled, bracketed = brackets["name"], brackets["unit"]
+    whole = words(spelled)
+    if any(f"_{word}_" in f"_{whole}_" for word in names.NO_OBSERVATION):
+        return NoObservation()
+    beside = unit if bracketed is None else bracketed
+    if bracketed is not None and unit is not None and unit != bracketed:
+        return None
+    *around, last = [words(part) for part in spelled.split(".")]
+    if around and last.isdigit():
+        last = around.pop()  # one of an array: values.temperature.0
+    for text, plain in ((whole, not around), (last, _leaves_plain(around))):
+        found = _named(text, beside, plain=plain and dialect not in names.SMART_HOME)
+        if found is not None:
+            return found
+    return None
+
+
+def words(text: str) -> str:
+    """A key's words in lower case, joined by `_`: LuftTemperatur, luft-temperatur and Luft Temperatur are one."""
+    spaced = _HUMP.sub("_", unicodedata.normalize("NFKC", text).translate(_UMLAUTS)).replace("μ", "u")
+    return _APART.sub("_", spaced.lower()).strip("_")
+
+
+def _leaves_plain(around: list[str]) -> bool:
+    return all(part.isdigit() or part in names.AROUND_PLAIN for part in around)
+
+
+def _named(text: str, beside: str | None, *, plain: bool) -> Evident | None:
+    """By name, with the unit beside it, at its end (battery_mV) or as its name (lux)."""
+    parts = text.split("_")
+    endings = [
+        (spellings, "_".join(parts[:-length]))
+        for length in range(1, min(_LONGEST_SUFFIX, len(parts)) + 1)
+        if (spellings := names.SUFFIXES.get("".join(parts[-length:])))
+    ]
+    inside = tuple(spelling for spellings, _ in endings for spelling in spellings)
+    glued = [
+        (spellings, text[: -len(suffix)])
+        for suffix, spellings in names.SUFFIXES.items()
+        if len(suffix) >= _SHORTEST_GLUED and text.endswith(suffix)
+    ]
+    for spellings, name in ((inside, text), ((), text), *endings, *glued):
+        known = _candidates(name, plain=plain)
+        found = known and _with_unit(known, spellings, beside)
+        if found:
+            return found
+    return None
+
+
+class _Named(NamedTuple):
+    """Properties that a name may stand for (the unit decides) and the channel that it names.
+
+    `plain`: it says what, not of what, so that only some units make it certain.
+    """
+
+    properties: tuple[str, ...]
+    channel: str | None = None
+    plain: bool = False
+
+
+def _candidates(name: str, *, plain: bool) -> _Named | None:
+    known = _known().get(name) or (None if any(map(str.isdigit, name)) else _known().get(name.replace("_", "")))
+    if known is not None:
+        return _Named((known,))
+    head, _, phase = name.rpartition("_")
+    if phase in names.PHASES and head in names.BY_PHASE:
+        return _Named((names.BY_PHASE[head],), names.PHASES[phase])
+    if plain and name in names.PLAIN:
+        return _Named(tuple(names.PLAIN[name].split()), plain=True)
+    return None
+
+
+def _with_unit(named: _Named, inside: tuple[str, ...], beside: str | None) -> Evident | None:
+    """The one reading of name and unit that makes sense; None where there is none, or the units contradict."""
+    found: list[Evident] = []
+    for name in named.properties:
+        observed = VOCABULARY[name]
+        allowed = names.PLAIN_UNITS.get(name) if named.plain else None
+        spellings = inside or ((beside,) if beside else ()) or (("1",) if observed.unit == "1" else ())
+        for spelling in spellings:
+            made = units.conversion(spelling, observed)
+            if not isinstance(made, units.Affine) or (beside and units.conversion(beside, observed) != made):
+                continue
+            if allowed is None or units.canonical(spelling, observed) in allowed:
+                found.append(Evident(name, spelling, named.channel))
+    return found[0] if len(found) == 1 else None
+
+
+def _obis(key: str) -> tuple[str, str | None] | None:
+    """Property and channel of an OBIS code; the medium is electricity where the code leaves it out."""
+    last = key.rpartition("/")[2]
+    if plain := _OBIS.fullmatch(last):
+        medium, code = plain["medium"] or "1", plain["code"]
+    elif coded := _OBIS_HEX.fullmatch(last):
+        medium, code = coded["medium"], ".".join(str(octet) for octet in bytes.fromhex(coded["code"]))
+    else:
+        return None
+    return _metered().get(f"{medium}:{code}")
+
+
+@cache
+def _known() -> dict[str, str]:
+    found = {key: key for key in VOCABULARY if key not in names.NOT_BY_NAME}
+    for key, text in names.NAMES.items():
+        for name in text.split():
+            if found.setdefault(name, key) != key:
+                raise ValueError(f"name {name!r} stands for {found[name]} and for {key}")
+            if not any(map(str.isdigit, name)) and found.setdefault(name.replace("_", ""), key) != key:
+                raise ValueError(f"name {name!r} without '_' stands for another property than {key}")
+    return found
+
+
+@cache
+def _metered() -> dict[str, tuple[str, str | None]]:
+    own = {
+        f"{known.obis.partition('-')[0]}:{known.obis.partition(':')[2]}": (key, None)
+        for key, known in VOCABULARY.items()
+        if known.obis and known.obis.partition(":")[2] + known.obis[0] not in names.OBIS
+    }
+    return {**own, **names.OBIS}
+
+
+_known()

@@ -1,0 +1,362 @@
+"""`explain`: what the pipeline makes of messages, line by line, by the very same code."""
+
+import base64
+import io
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from ingest.city import City
+from processors.default_routes import ORDER, default_routes
+from processors.dialects import DIALECTS
+from processors.dialects.memory import State, Stateful, Step
+from processors.explain import answer, bulk, convert, received
+from processors.explain_table import CURES, show
+from processors.explaining import Explainer, Told
+from processors.matching import Profiles
+from processors.profiles import SharedProfile
+from processors.routes import Routes
+from processors.standard.observation import Ignored, Message, Reading, Reason
+from processors.standard.times import parse
+
+AT = "2026-11-23T10:00:01Z"
+NATIVE = {
+    "v": 1,
+    "device": "w1",
+    "time": "2026-11-23T10:00:00Z",
+    "readings": [
+        {"property": "air_temperature", "value": 45.32, "unit": "°F"},
+        {"property": "air_temperature", "value": 99, "unit": "Cel", "channel": "b"},
+        {"property": "pm10", "value": 3, "unit": "furlong"},
+    ],
+}
+PROFILE = SharedProfile.model_validate(
+    {
+        "name": "acme-t1",
+        "title": "T1",
+        "source": "made up",
+        "match": ["acme/t1"],
+        "keys": {"t": {"property": "air_temperature", "unit": "°C"}},
+        "ignore": ["fw"],
+        "example": [{"decoded": "{}"}],
+    }
+)
+
+
+def line(topic: str = "hanse/wismar/weather/w1", payload: Any = NATIVE, **more: Any) -> dict[str, Any]:
+    text = payload if isinstance(payload, str) else json.dumps(payload)
+    return {"city": "wismar", "topic": topic, "payload": text, "received_at": AT, **more}
+
+
+def answers(*lines: Any, explainer: Explainer | None = None) -> list[Any]:
+    text = b"\n".join(one if isinstance(one, bytes) else json.dumps(one).encode() for one in lines)
+    return piped(text, lambda source, sink: bulk(source, sink, explainer or Explainer()))
+
+
+def piped(text: bytes, work: Any) -> list[Any]:
+    reader, writer = os.pipe()
+    feeder = threading.Thread(target=lambda: (os.write(writer, text), os.close(writer)))
+    feeder.start()
+    sink = io.BytesIO()
+    with os.fdopen(reader, "rb") as source:
+        work(source, sink)
+    feeder.join()
+    return [json.loads(one) for one in sink.getvalue().splitlines()]
+
+
+def test_every_reading_is_an_observation_in_the_canonical_unit_or_a_rejection() -> None:
+    (found,) = answers(line())
+    assert found == {
+        "dialect": "hanse",
+        "observations": [
+            {
+                "device": "w1",
+                "channel": "",
+                "property": "air_temperature",
+                "value": pytest.approx(7.4),
+                "unit": "Cel",
+                "phenomenon_time": "2026-11-23T10:00:00Z",
+                "quality": 1,
+                "quality_tests": 0,
+                "raw_key": "air_temperature",
+                "raw_value": 45.32,
+                "raw_unit": "°F",
+            },
+            {
+                "device": "w1",
+                "channel": "b",
+                "property": "air_temperature",
+                "value": 99.0,
+                "unit": "Cel",
+                "phenomenon_time": "2026-11-23T10:00:00Z",
+                "quality": 4,
+                "quality_tests": 1,
+                "raw_key": "air_temperature",
+                "raw_value": 99,
+                "raw_unit": "Cel",
+            },
+        ],
+        "rejections": [
+            {
+                "reason": "unknown_unit",
+                "detail": "unit 'furlong'; pm10 takes one convertible to ug/m3",
+                "device": "w1",
+                "channel": "",
+                "raw_key": "pm10",
+                "raw_value": 3,
+                "raw_unit": "furlong",
+                "phenomenon_time": "2026-11-23T10:00:00Z",
+            }
+        ],
+        "ignored": None,
+    }
+
+
+def test_each_line_gets_one_answer_in_order_the_unreadable_too() -> None:
+    bad: list[Any] = [
+        b"garbage",
+        b"",
+        b"[1]",
+        {"topic": 5, "payload": ""},
+        {"topic": "a"},
+        {"topic": "a", "payload": "x", "payload_base64": "eA=="},
+        {"topic": "a", "payload_base64": "%"},
+        {"topic": "a", "payload": 5},
+        {"topic": "a", "payload": "x", "retain": "yes"},
+        {"topic": "a", "payload": "x", "received_at": "noon"},
+        {"topic": "a", "payload": "x", "city": 7},
+        b'{"topic": "a", "payload": "\xff"}',
+    ]
+    mixed = [one for pair in zip(bad, [line(device=n) for n in range(len(bad))], strict=True) for one in pair]
+    found = answers(*mixed)
+    assert len(found) == len(mixed)
+    assert [one["rejections"][0]["detail"][:23] for one in found[::2]] == ["this line is no message"] * len(bad)
+    assert {len(one["observations"]) for one in found[1::2]} == {2}
+
+
+def test_a_payload_may_be_given_as_bytes() -> None:
+    coded = base64.b64encode(json.dumps(NATIVE).encode()).decode()
+    told = {key: value for key, value in line().items() if key != "payload"}
+    assert answers({**told, "payload_base64": coded}) == answers(line())
+    (found,) = answers({**told, "payload_base64": base64.b64encode(b"\xff\xfe").decode()})
+    assert found["rejections"][0]["reason"] == "not_utf8"
+
+
+def test_the_receive_time_of_the_line_is_the_only_clock() -> None:
+    timeless = {**NATIVE, "time": None, "readings": NATIVE["readings"][:1]}
+    found = answers(line(payload=timeless), line(payload=timeless, received_at="2031-01-01T00:00:00.5Z"))
+    assert [one["observations"][0]["phenomenon_time"] for one in found] == [AT, "2031-01-01T00:00:00.500000Z"]
+    assert found[0]["observations"][0]["quality_tests"] == 4
+    (late,) = answers(line(received_at="2031-01-01T00:00:00Z"))
+    assert late["observations"] == []
+    assert {one["reason"] for one in late["rejections"]} == {"time_out_of_range", "unknown_unit"}
+
+
+def test_rejections_come_in_the_order_of_the_readings() -> None:
+    (late,) = answers(line(received_at="2031-01-01T00:00:00Z"))
+    assert [one["raw_key"] for one in late["rejections"]] == ["air_temperature", "air_temperature", "pm10"]
+    assert [one["raw_value"] for one in late["rejections"]] == [45.32, 99, 3]
+
+
+def test_a_retained_copy_is_said_to_be_ignored() -> None:
+    timeless = {**NATIVE, "time": None, "readings": NATIVE["readings"][:1]}
+    (found,) = answers(line(payload=timeless, retain=True))
+    assert (found["observations"], found["rejections"], found["ignored"]) == ([], [], "retained")
+
+
+def test_an_ignored_topic_says_so_and_names_no_dialect_of_its_own() -> None:
+    (found,) = answers(line("v3/a/devices/d/join", "{}"))
+    assert found["ignored"] == "ignore"
+
+
+def test_a_payload_that_the_gateway_would_not_forward_is_too_large() -> None:
+    (found,) = answers(line(payload="x" * 262_145))
+    assert [one["reason"] for one in found["rejections"]] == ["too_large"]
+
+
+def test_a_missing_value_is_null_with_flag_9() -> None:
+    told = {**NATIVE, "readings": [{"property": "pm10", "value": None, "unit": "ug/m3", "quality": 9}]}
+    (found,) = answers(line(payload=told))
+    assert (found["observations"][0]["value"], found["observations"][0]["quality"]) == (None, 9)
+
+
+def uplink(**decoded: Any) -> dict[str, Any]:
+    return {"device": "d1", "decoded": decoded}
+
+
+def learning(message: Message, state: State) -> Step:
+    """Remembers a unit, then uses it."""
+    body = json.loads(message.payload)
+    if "unit" in body:
+        return Step(Ignored("announcement"), {"unit": body["unit"]})
+    unit = state.get("unit")
+    time = message.received_us
+    return Step([Reading("d1", "", "t", body["t"], unit, time, "air_temperature")])
+
+
+def test_what_a_dialect_remembers_is_carried_from_line_to_line_and_from_batch_to_batch() -> None:
+    dialects = {"hanse": Stateful(lambda topic: topic, learning)}
+    explainer = Explainer(dialects=dialects)
+    found = [
+        answers(line(payload={"t": 1.0}), line(payload={"unit": "K"}), explainer=explainer),
+        answers(line(payload={"t": 300.0}), line(payload={"unit": "Cel"}), explainer=explainer),
+        answers(line(payload={"t": 5.0}), explainer=explainer),
+    ]
+    assert found[0][0]["rejections"][0]["reason"] == "unknown_unit"
+    assert found[0][1]["ignored"] == "announcement"
+    assert found[1][0]["observations"][0]["value"] == pytest.approx(26.85)
+    assert found[2][0]["observations"][0]["value"] == 5.0
+
+
+def test_the_citys_own_routes_go_first_and_the_default_ones_take_the_rest() -> None:
+    city = City.model_validate(
+        {
+            "city": {"key": "wismar", "name": "Wismar"},
+            "route": [{"filter": "special/#", "dialect": "hanse"}, {"filter": "hanse/+/+/quiet", "dialect": "ignore"}],
+        }
+    )
+    explainer = Explainer([city])
+    topics = ["special/x", "hanse/wismar/weather/quiet", "hanse/wismar/weather/w1"]
+    found = answers(*(line(topic) for topic in topics), explainer=explainer)
+    assert [one["dialect"] for one in found] == ["hanse", "ignore", "hanse"]
+    assert found[1]["ignored"] == "ignore"
+
+
+def test_the_city_file_holds_for_its_city_and_for_messages_that_name_none() -> None:
+    city = City.model_validate(
+        {
+            "city": {"key": "wismar", "name": "W"},
+            "route": [{"filter": "#", "dialect": "hanse"}],
+            "limits": {"max_age": "PT1S"},
+        }
+    )
+    explainer = Explainer([city])
+    nameless = {key: value for key, value in line().items() if key != "city"}
+    old = {**NATIVE, "time": "2026-11-23T09:00:00Z"}
+    found = answers(
+        line(payload=old), {**nameless, "payload": old}, line(payload=old, city="kiel"), explainer=explainer
+    )
+    assert [len(one["observations"]) for one in found] == [0, 0, 2]
+
+
+def told_by_ttn(**decoded: Any) -> dict[str, Any]:
+    body = {"end_device_ids": {"device_id": "d1"}, "received_at": AT, "uplink_message": {"decoded_payload": decoded}}
+    return line("v3/a/devices/d1/up", body)
+
+
+def test_without_profiles_only_dialect_and_evident_keys_are_known() -> None:
+    (found,) = answers(told_by_ttn(t=5, co2_ppm=400, fw_version=3))
+    assert [one["property"] for one in found["observations"]] == ["co2"]
+    assert [(one["reason"], one["raw_key"]) for one in found["rejections"]] == [("unmapped_property", "t")]
+
+
+def message(**decoded: Any) -> Told:
+    told = told_by_ttn(**decoded)
+    return Told(told["topic"], told["payload"].encode(), received(AT))
+
+
+def text_of(explainer: Explainer, told: Told) -> str:
+    console = Console(width=400, file=io.StringIO())
+    (explained,) = explainer.explain([told])
+    show(explained, explainer.city(None), explainer.route(told), console)
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def test_the_table_shows_route_layer_conversion_flags_rejection_and_cure() -> None:
+    city = City.model_validate(
+        {
+            "city": {"key": "wismar", "name": "W"},
+            "route": [{"filter": "v3/#", "dialect": "ttn"}],
+            "profile": [{"devices": ["d1"], "use": "acme-t1"}],
+        }
+    )
+    from processors.profiles import of_city
+
+    shared = {"acme-t1": PROFILE}
+    explainer = Explainer([city], profiles=Profiles(shared, {"wismar": of_city(city, shared)}))
+    shown = text_of(explainer, message(t=70.5, fw=2, x=1, air_pressure_Pa=101_300))
+    for part in ["'v3/#' to dialect ttn", "profile acme-t1", "4 fail: gross_range", "x 0.01", "key", "no_observation"]:
+        assert part in shown
+    assert "unmapped_property" in shown
+    assert "say in a device profile what the key means" in shown
+
+
+def test_every_reason_that_needs_no_database_has_a_cure() -> None:
+    of_the_database = {
+        Reason.BEFORE_RETENTION,
+        Reason.CONFLICTING_VALUE,
+        Reason.DATASTREAM_QUOTA,
+        Reason.REJECTED_BY_DATABASE,
+    }
+    assert set(CURES) == set(Reason) - of_the_database
+
+
+def converted(*lines: Any) -> list[Any]:
+    return piped(b"\n".join(one if isinstance(one, bytes) else json.dumps(one).encode() for one in lines), convert)
+
+
+@pytest.mark.parametrize(
+    ("value", "source", "target", "expected"),
+    [
+        (29.92, "inHg", "hPa", 1013.2),
+        (212, "°F", "Cel", 100.0),
+        (1, "ppb", "no2", 1.9125),
+        (5, "m", "cm", 500),
+        (7, "dB", "dB", 7),
+    ],
+)
+def test_units_are_converted_by_hand(value: float, source: str, target: str, expected: float) -> None:
+    assert converted({"value": value, "from": source, "to": target}) == [{"value": pytest.approx(expected, rel=1e-4)}]
+
+
+def test_what_does_not_convert_says_why_in_its_place() -> None:
+    found = converted(
+        {"value": 1, "from": "dB", "to": "dBm"},
+        b"?",
+        {"value": "1", "from": "m", "to": "cm"},
+        {"value": 1, "from": "ppb", "to": "ug/m3"},
+        {"value": 1, "from": "m", "to": "parsec"},
+        {"value": 1, "from": "m", "to": "mm"},
+    )
+    assert [set(one) for one in found] == [{"error"}] * 5 + [{"value"}]
+
+
+def test_the_default_routes_name_every_dialect_and_nothing_else() -> None:
+    assert set(DIALECTS) <= set(ORDER)
+    assert {route.dialect for route in default_routes()} - {"ignore"} == set(DIALECTS)
+
+
+def test_the_default_routes_can_be_used_by_a_city() -> None:
+    city = City.model_validate({"city": {"key": "a", "name": "A"}, "route": default_routes()})
+    took = Routes(city, DIALECTS).match("hanse/wismar/weather/w1")
+    assert took is not None
+    assert took.dialect == "hanse"
+
+
+def test_an_answer_comes_before_the_next_line_is_written() -> None:
+    command = [sys.executable, "-m", "processors", "explain", "--jsonl", "--no-profiles"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as running:
+        assert running.stdin is not None
+        assert running.stdout is not None
+        for _ in range(2):
+            running.stdin.write(json.dumps(line()).encode() + b"\n")
+            running.stdin.flush()
+            assert len(json.loads(running.stdout.readline())["observations"]) == 2
+        running.stdin.close()
+        assert running.wait(30) == 0
+
+
+def test_explain_and_the_pipeline_agree_on_every_message(tmp_path: Any) -> None:
+    explainer = Explainer()
+    told: Sequence[Told] = [message(co2_ppm=400), message(t=1), Told("nowhere", b"x", received(AT), retain=True)]
+    alone = [answer(explainer.explain([one])[0]) for one in told]
+    assert [answer(one) for one in Explainer().explain(told)] == alone
+    assert parse(AT) == received(AT) * 1000

@@ -1,0 +1,171 @@
+"""Keys that explain themselves, and the many that do not."""
+
+import pytest
+
+from processors.selfevident import Evident, NoObservation, meaning
+from processors.standard import names, units
+from processors.standard.vocabulary import VOCABULARY
+
+
+def found(key: str, unit: str | None = None, dialect: str = "ttn") -> str | None:
+    told = meaning(key, unit, dialect)
+    return f"{told.property} {told.unit}" if isinstance(told, Evident) else None
+
+
+@pytest.mark.parametrize(
+    ("key", "expected"),
+    [
+        ("temperature_C", "air_temperature Cel"),
+        ("tempF", "air_temperature [degF]"),
+        ("Temperatur [°C]", "air_temperature °C"),
+        ("outTemp_C", "air_temperature Cel"),
+        ("VorlaufTemperatur_C", "heat_flow_temperature Cel"),
+        ("Luftfeuchte_%", "relative_humidity %"),
+        ("pressure_hPa", "air_pressure hPa"),
+        ("air_pressure_Pa", "air_pressure Pa"),
+        ("co2_ppm", "co2 ppm"),
+        ("co2ppm", "co2 ppm"),
+        ("PM10 (µg/m³)", "pm10 µg/m³"),
+        ("pm1_0_ugm3", "pm1 ug/m3"),
+        ("windSpeed_kph", "wind_speed km/h"),
+        ("wind_speed_ms", "wind_speed m/s"),
+        ("batV", "device_battery_voltage V"),
+        ("battery_mV", "device_battery_voltage mV"),
+        ("battery_pct", "device_battery_level %"),
+        ("lux", "illuminance lx"),
+        ("laeq_dBA", "noise_laeq dBA"),
+        ("uv_index", "uv_index 1"),
+    ],
+)
+def test_a_unit_in_the_key_makes_it_certain(key: str, expected: str) -> None:
+    assert found(key) == expected
+
+
+@pytest.mark.parametrize(
+    ("key", "unit", "expected"),
+    [
+        ("Vorlauftemperatur", "°C", "heat_flow_temperature °C"),
+        ("Rücklauftemperatur", "°C", "heat_return_temperature °C"),
+        ("Außentemperatur", "°C", "air_temperature °C"),
+        ("Wasserstand", "cm", "water_level cm"),
+        ("humidity", "%", "relative_humidity %"),
+        ("values.temperature.0", "C", "air_temperature C"),
+        ("water.temperature", "C", "water_temperature C"),
+        ("PM2.5", "µg/m³", "pm2_5 µg/m³"),
+        ("PM1.0", "µg/m³", "pm1 µg/m³"),
+        ("battery", "V", "device_battery_voltage V"),
+        ("battery", "%", "device_battery_level %"),
+        ("o3", "ppb", "o3 ppb"),
+        ("temperature_C", "°C", "air_temperature Cel"),
+    ],
+)
+def test_a_unit_beside_the_key_makes_it_certain(key: str, unit: str, expected: str) -> None:
+    assert found(key, unit) == expected
+
+
+@pytest.mark.parametrize(
+    ("key", "unit"),
+    [
+        ("temperature", None),
+        ("humidity", None),
+        ("wind_speed", None),
+        ("co2", None),
+        ("t", "°C"),
+        ("fridge.temperature", "°C"),
+        ("DS18B20.Temperature", "°C"),
+        ("temp_in", None),
+        ("temp_C_max", None),
+        ("ph", "pH"),
+        ("voltage", "V"),
+        ("power", "W"),
+        ("energy_kWh", None),
+        ("rain_mm", None),
+        ("precipitation", "mm"),
+        ("pressure", "bar"),
+        ("count", "1"),
+        ("vehicle_count", "1"),
+        ("eco2_ppm", None),
+        ("tvoc", "ppb"),
+        ("flow", "m3/h"),
+        ("level", "%"),
+        ("fill_level", "%"),
+        ("conductivity", "uS/cm"),
+        ("1.7.0", "W"),
+        ("4.7.0", "var"),
+        ("", "°C"),
+        ("x" * 300, "°C"),
+    ],
+)
+def test_what_is_not_certain_is_not_answered(key: str, unit: str | None) -> None:
+    assert meaning(key, unit, "ttn") is None
+
+
+@pytest.mark.parametrize(("key", "unit"), [("temperature_C", "°F"), ("Temperatur [°C]", "K"), ("co2_ppm", "%")])
+def test_units_that_contradict_each_other_leave_nothing_certain(key: str, unit: str) -> None:
+    assert meaning(key, unit, "ttn") is None
+
+
+@pytest.mark.parametrize("dialect", sorted(names.SMART_HOME))
+def test_plain_names_are_not_enough_in_the_smart_home(dialect: str) -> None:
+    assert found("temperature", "°C", dialect) is None
+    assert found("outdoor_temperature", "°C", dialect) == "air_temperature °C"
+
+
+@pytest.mark.parametrize(
+    ("code", "unit", "expected"),
+    [
+        ("1-0:1.8.0", "Wh", Evident("electric_energy_import", "Wh")),
+        ("1-0:2.8.0*255", "kWh", Evident("electric_energy_export", "kWh")),
+        ("1.8.0", "kWh", Evident("electric_energy_import", "kWh")),
+        ("1-0:1.8.2", "kWh", Evident("electric_energy_import", "kWh", "T2")),
+        ("0100020800ff", "Wh", Evident("electric_energy_export", "Wh")),
+        ("1-0:16.7.0", "W", Evident("electric_active_power", "W")),
+        ("1-0:32.7.0", "V", Evident("electric_voltage", "V", "L1")),
+        ("1-0:71.7.0", "A", Evident("electric_current", "A", "L3")),
+        ("1-0:56.7.0", "W", Evident("electric_active_power", "W", "L2")),
+        ("6-0:10.0.0", "°C", Evident("heat_flow_temperature", "°C")),
+        ("7-0:3.0.0", "m3", Evident("gas_volume_total", "m3")),
+        ("8-0:1.0.0", "m3", Evident("water_volume_total", "m3")),
+    ],
+)
+def test_obis_codes_name_property_and_phase(code: str, unit: str, expected: Evident) -> None:
+    assert meaning(code, unit, "vzlogger") == expected
+
+
+def test_an_obis_code_without_a_unit_is_not_enough() -> None:
+    assert meaning("1-0:1.8.0", None, "vzlogger") is None
+
+
+@pytest.mark.parametrize(
+    "key", ["alarm.threshold_C", "Grenzwert_PM10", "fwVersion", "firmware", "f_cnt", "config.temperature_C", "Sollwert"]
+)
+def test_settings_limits_and_versions_are_no_observation(key: str) -> None:
+    assert meaning(key, None, "ttn") == NoObservation()
+
+
+def test_every_name_of_the_table_is_found_by_its_own_unit_and_means_its_property() -> None:
+    wrong = {
+        name: told
+        for key, text in names.NAMES.items()
+        for name in text.split()
+        if (told := meaning(name, VOCABULARY[key].unit, "ttn")) is None
+        or not isinstance(told, Evident)
+        or told.property != key
+    }
+    assert wrong == {}
+
+
+def test_every_suffix_is_a_known_unit_of_some_property() -> None:
+    useless = [
+        spelling
+        for spellings in names.SUFFIXES.values()
+        for spelling in spellings
+        if not any(isinstance(units.conversion(spelling, known), units.Affine) for known in VOCABULARY.values())
+    ]
+    assert useless == []
+
+
+def test_every_name_of_another_table_exists() -> None:
+    assert names.NOT_BY_NAME | set(names.NAMES) | set(names.BY_PHASE.values()) <= set(VOCABULARY)
+    assert {property_key for text in names.PLAIN.values() for property_key in text.split()} <= set(VOCABULARY)
+    assert {property_key for property_key, _ in names.OBIS.values()} <= set(VOCABULARY)
