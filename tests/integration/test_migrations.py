@@ -156,7 +156,7 @@ def run(database, monkeypatch):
 
 
 def test_migrate_says_what_it_applied(run):
-    assert ((done := run("migrate")).exit_code, done.stdout) == (0, "applied 0001_foundation\n")
+    assert ((done := run("migrate")).exit_code, done.stdout) == (0, "applied 0001_foundation\napplied 0002_rollups\n")
     assert run("migrate").stdout == "the schema is up to date\n"
 
 
