@@ -2,15 +2,23 @@
 
 import asyncio
 import json
+import signal
 import sys
+from typing import TypeVar
 
 import click
 from rich.console import Console
 
 from service import logs
+from service.http import AddressTakenError, Endpoints
 from storage import letters_cli, settings, status
+from storage import maintain as upkeep
 from storage import migrate as migrations
 from storage.errors import Refused, Unavailable
+from storage.metrics import Upkeep
+
+CONFIGURATION_ERROR = 78  # EX_CONFIG: a supervisor should not restart what a person must correct
+S = TypeVar("S", bound=settings.Settings)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -18,14 +26,18 @@ def main() -> None:
     """Schema and state of the database. HANSE_DATABASE_DSN names it, the password comes from a passfile."""
 
 
-def _fail(error: Exception) -> None:
+def _fail(error: Exception, code: int = 1) -> None:
     click.echo(f"hanse-storage: {error}", err=True)
-    sys.exit(1)
+    sys.exit(code)
 
 
 def _settings() -> settings.Settings:
+    return _settings_as(settings.Settings)
+
+
+def _settings_as(kind: type[S]) -> S:
     try:
-        found = settings.load()
+        found = settings.load_as(kind)
     except settings.SettingsError as error:
         _fail(error)
         raise
@@ -66,7 +78,42 @@ def show_status(*, as_json: bool) -> None:
         sys.exit(2)
 
 
+@main.command()
+@click.option("--once", is_flag=True, help="One cycle, as soon as no other process maintains, then end.")
+@click.option("--dry-run", is_flag=True, help="Say what would be dropped, deleted and compressed, and change nothing.")
+def maintain(*, once: bool, dry_run: bool) -> None:
+    """Keep hours, chunks and retention in order until SIGTERM; of several processes one works, the others wait."""
+    found = _settings_as(settings.Maintain)
+    try:
+        if dry_run:
+            Console().print(asyncio.run(upkeep.dry_run(found)))
+        else:
+            asyncio.run(_maintain(found, once=once))
+    except (Refused, AddressTakenError) as error:
+        _fail(error, CONFIGURATION_ERROR)
+    except Unavailable as error:
+        _fail(error)
+
+
+async def _maintain(found: settings.Maintain, *, once: bool) -> None:
+    worker = upkeep.Maintainer(found, Upkeep())
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, worker.stop)
+    if once:
+        await worker.once()
+        if worker.failed:
+            raise Unavailable("; ".join(worker.failed))
+        return
+    endpoints = Endpoints(found.http_address, unready=worker.unready)
+    try:
+        await worker.run()
+    finally:
+        endpoints.close()
+
+
 main.add_command(letters_cli.group)
+
 
 if __name__ == "__main__":
     main()

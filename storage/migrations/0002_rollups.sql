@@ -5,7 +5,11 @@
 alter table store.city add column max_age interval not null default '31 days';
 comment on column store.city.max_age is 'how late a reading of the city may come, by its file; raw readings are kept for longer';
 
-alter table store.rollup_state add column refreshed_at timestamptz;
+alter table store.rollup_state
+  add column dropped_before timestamptz not null default '2020-01-01T00:00:00Z',
+  add column refreshed_at timestamptz;
+comment on column store.rollup_state.dropped_before is
+  'readings before it are dropped: their hours stay as they are. Follows retained_from once the last late hours before that are summed up';
 comment on column store.rollup_state.refreshed_at is 'when a maintenance cycle last ended well';
 
 -- Every hour that holds a reading; what a property's aggregation has no use for stays null and costs nothing.
@@ -40,6 +44,12 @@ comment on column store.observation_hour.power is 'of a level: sum of 10^(value/
 comment on column store.observation_hour.east is 'with north: sum of the unit vectors of a direction';
 comment on column store.observation_hour.increase is 'of a counter: from its first to its last reading of the hour';
 comment on column store.observation_hour.before is 'of a counter: its last reading before the hour, so that the step over the border counts';
+
+create table store.rollup_expired (
+  domain  text primary key,
+  before  timestamptz not null
+);
+comment on table store.rollup_expired is 'by domain, the hours that are deleted already, so that no cycle searches the old chunks again';
 
 -- A counter's arithmetic -----------------------------------------------------------------------------------------------
 
