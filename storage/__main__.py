@@ -4,14 +4,16 @@ import asyncio
 import json
 import signal
 import sys
+from pathlib import Path
 from typing import TypeVar
 
 import click
+from prometheus_client import REGISTRY, CollectorRegistry
 from rich.console import Console
 
 from service import logs
 from service.http import AddressTakenError, Endpoints
-from storage import letters_cli, settings, status
+from storage import letters_cli, roles, settings, status
 from storage import maintain as upkeep
 from storage import migrate as migrations
 from storage.errors import Refused, Unavailable
@@ -59,6 +61,27 @@ def migrate() -> None:
         click.echo("the schema is up to date")
 
 
+@main.command()
+@click.option("--city", "cities", multiple=True, help="A city's key: it gets a role and views of its own. Repeatable.")
+@click.option(
+    "--passfiles",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    help="Folder for password files: roles without a password get one.",
+)
+def init(*, cities: tuple[str, ...], passfiles: Path | None) -> None:
+    """Make extension, roles and rights, as a superuser; running it again changes nothing, and adds new cities."""
+    try:
+        done = roles.init(_settings().database_dsn, cities, passfiles)
+    except (Refused, Unavailable) as error:
+        _fail(error)
+        return
+    for file in done.passfiles:
+        click.echo(f"wrote {file}")
+    if done.without_password:
+        click.echo(f"without a password, so nobody can log in as them yet: {', '.join(done.without_password)}")
+    click.echo("roles and rights are in place")
+
+
 @main.command("status")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of tables.")
 def show_status(*, as_json: bool) -> None:
@@ -96,7 +119,7 @@ def maintain(*, once: bool, dry_run: bool) -> None:
 
 
 async def _maintain(found: settings.Maintain, *, once: bool) -> None:
-    worker = upkeep.Maintainer(found, Upkeep())
+    worker = upkeep.Maintainer(found, Upkeep(CollectorRegistry() if once else REGISTRY))  # one cycle serves nobody
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, worker.stop)

@@ -15,6 +15,7 @@ import psycopg
 import stamina
 import structlog
 
+from storage import roles
 from storage.connection import parameters, place, refusal
 from storage.errors import Refused, Unavailable, Verdict, one_line, outcome, verdict
 from storage.schema import CODE_LEVEL, fault_of_schema
@@ -114,6 +115,7 @@ def migrate(dsn: str, migrations: Sequence[Migration] | None = None) -> list[Mig
             for one in todo:
                 _apply(conn, one)
                 log.info("migration applied", version=one.version, name=one.name)
+            roles.grant(conn)
     except psycopg.Error as error:
         raise outcome(error) from error
     return todo
@@ -122,7 +124,9 @@ def migrate(dsn: str, migrations: Sequence[Migration] | None = None) -> list[Mig
 def _require_extension(conn: psycopg.Connection[Any], *, where: str) -> None:
     found = conn.execute("select 1 from pg_extension where extname = 'timescaledb'").fetchone()
     if found is None:
-        raise Refused(f"{where} lacks TimescaleDB; run `create extension timescaledb` in it as a superuser")
+        raise Refused(
+            f"{where} lacks TimescaleDB; run `hanse-storage init` (or `create extension timescaledb`) as a superuser"
+        )
 
 
 def _applied(conn: psycopg.Connection[Any]) -> dict[int, tuple[str, bytes, int]]:
