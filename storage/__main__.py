@@ -10,6 +10,7 @@ from typing import TypeVar
 import click
 from prometheus_client import REGISTRY, CollectorRegistry
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from service import logs
 from service.http import AddressTakenError, Endpoints
@@ -50,8 +51,25 @@ def _settings_as(kind: type[S]) -> S:
 @main.command()
 def migrate() -> None:
     """Bring the schema up to date; running it again changes nothing."""
+    found = _settings()
     try:
-        applied = migrations.migrate(_settings().database_dsn)
+        with Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=Console(stderr=True),
+            transient=True,
+            disable=not sys.stderr.isatty(),
+        ) as shown:
+            bar = shown.add_task("looking at the schema", total=None)
+            applied = migrations.migrate(
+                found.database_dsn,
+                progress=lambda one, done, total: shown.update(
+                    bar, description=f"{one.version:04d}_{one.name}", completed=done, total=total
+                ),
+            )
     except (Refused, Unavailable) as error:
         _fail(error)
         return
