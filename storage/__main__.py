@@ -110,7 +110,7 @@ def show_status(*, as_json: bool) -> None:
         _fail(error)
         return
     if as_json:
-        click.echo(json.dumps(found))
+        click.echo(json.dumps(found, default=str))
     else:
         console = Console()
         for table in status.tables(found):

@@ -95,6 +95,7 @@ begin
 
   grant select on store.city, store.property, store.datastream, store.consumer_offset, store.ledger, store.dead_letter,
     store.dead_letter_bytes, store.rollup_state, store.rollup_dirty, store.schema_migration to hanse_metrics;
+  grant select (datastream_id, phenomenon_time) on store.observation to hanse_metrics;
   grant select on hanse.ledger to hanse_metrics;
   grant select on all tables in schema hanse to hanse_reader_alliance;
 

@@ -219,7 +219,16 @@ def test_status_of_an_empty_database_and_of_one_that_lost_a_record(run, database
     assert "hanse-storage migrate" in refused.stderr
     assert len(refused.stderr.splitlines()) == 1
     run("migrate")
-    assert {"counts", "ledger", "open_dead_letters"} == set(json.loads(run("status", "--json").stdout))
+    told = json.loads(run("status", "--json").stdout)
+    assert set(told) == {"counts", "span", "lifecycle", "chunks", "ledger", "open_dead_letters"}
+    assert told["span"] == {"oldest": None, "newest": None}
+    assert run("maintain", "--once").exit_code == 0
+    told = json.loads(run("status", "--json").stdout)
+    assert [(c["table"], c["compressed"]) for c in told["chunks"]] == [("observation", 0)]
+    assert told["chunks"][0]["chunks"] >= 33  # the accepted 31 days, and two to come
+    assert told["chunks"][0]["bytes"] > 0
+    assert told["lifecycle"]["rollup_lag_seconds"] < 3600 + 600 + 60
+    assert told["lifecycle"]["maintained_at"] is not None
     rows(
         database,
         "insert into store.city (key, name) values ('kiel', 'Kiel');"
