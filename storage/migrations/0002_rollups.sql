@@ -68,41 +68,87 @@ comment on function store.counted is 'what a counter counted between two reading
 
 -- Hours of one datastream from its readings ----------------------------------------------------------------------------
 
--- As its owner: who reads the views has no rights on readings. Readings come in the order of time, so the sums are the
--- same to the last bit however often they are computed. A state holds until the next reading, at most to the end of
--- the hour or until now.
-create function store.hours_of(stream int4, agg text, modulus float8, from_ timestamptz, to_ timestamptz)
-returns setof store.observation_hour language sql stable security definer rows 2 set search_path = store, pg_temp as $$
-select stream, count(*) filter (where q = 1)::int4, count(*) filter (where q = 2)::int4, count(*) filter (where q = 3)::int4,
-       count(*) filter (where q = 4)::int4, count(*) filter (where q = 9)::int4, l.hour,
-       min(t) filter (where ok), max(t) filter (where ok), min(v) filter (where ok), max(v) filter (where ok),
-       case agg when 'state' then sum(case when v <> 0 then held else 0 end) filter (where ok)
-                when 'mean' then sum(v) filter (where ok) when 'sum' then sum(v) filter (where ok) end,
-       case agg when 'state' then sum(held) filter (where ok) end,
-       case agg when 'energy' then sum(power(10, least(v, 300) / 10)) filter (where ok) end,
-       case agg when 'direction' then sum(sind(v)) filter (where ok) end,
-       case agg when 'direction' then sum(cosd(v)) filter (where ok) end,
-       case agg when 'counter' then sum(case when b is null then 0 else counted(b, v, modulus) end) filter (where ok) end,
-       case agg when 'counter' then (array_agg(v order by t) filter (where ok))[1] end,
-       case agg when 'counter' then (array_agg(v order by t desc) filter (where ok))[1] end,
-       null::float8
+-- One text for those that are summed up and for those that the view computes, so that they can't disagree. The function
+-- has to be inlined to plan for the one chunk that holds the hour (as security definer it opened every chunk for every
+-- datastream: 5 ms each); but what is inlined runs with the reader's rights, so the view has the text itself.
+-- Readings come in the order of time, so the sums are the same to the last bit however often they are computed. A state
+-- holds until the next reading, at most to the end of the hour or until now.
+-- In the view: dimensions outside, LATERAL inside, so that a datastream's hours come by its index and a range on hour
+-- reaches it.
+do $do$
+declare
+  hours text := $hours$
+select %1$s as datastream_id, count(*) filter (where q = 1)::int4 as good, count(*) filter (where q = 2)::int4 as unchecked,
+       count(*) filter (where q = 3)::int4 as suspect, count(*) filter (where q = 4)::int4 as failed, count(*) filter (where q = 9)::int4 as missing, l.hour,
+       min(t) filter (where ok) as first_time, max(t) filter (where ok) as last_time,
+       min(v) filter (where ok) as minimum, max(v) filter (where ok) as maximum,
+       case %2$s when 'state' then sum(case when v <> 0 then held else 0 end) filter (where ok)
+                when 'mean' then sum(v) filter (where ok) when 'sum' then sum(v) filter (where ok) end as total,
+       case %2$s when 'state' then sum(held) filter (where ok) end as covered,
+       case %2$s when 'energy' then sum(power(10, least(v, 300) / 10)) filter (where ok) end as power,
+       case %2$s when 'direction' then sum(sind(v)) filter (where ok) end as east,
+       case %2$s when 'direction' then sum(cosd(v)) filter (where ok) end as north,
+       case %2$s when 'counter' then sum(case when b is null then 0 else store.counted(b, v, %3$s) end) filter (where ok) end as increase,
+       case %2$s when 'counter' then (array_agg(v order by t) filter (where ok))[1] end as first_value,
+       case %2$s when 'counter' then (array_agg(v order by t desc) filter (where ok))[1] end as last_value,
+       null::float8 as before
   from (select r.*, lag(v) over kept as b,
-               case agg when 'state' then extract(epoch from greatest(interval '0',
+               case %2$s when 'state' then extract(epoch from greatest(interval '0',
                  coalesce(lead(t) over kept, least(hour + interval '1 hour', now())) - t))::float8 end as held
           from (select date_trunc('hour', phenomenon_time, 'UTC') as hour, phenomenon_time as t, value as v,
                        quality as q, quality in (1, 2) as ok
-                  from observation
-                 where datastream_id = stream and phenomenon_time >= from_ and phenomenon_time < to_) r
+                  from store.observation
+                 where datastream_id = %1$s and phenomenon_time >= %4$s and phenomenon_time < %5$s) r
         window kept as (partition by hour, ok order by t)) l
  group by l.hour
-$$;
+$hours$;
+begin
+  execute format('create function store.hours_of(stream int4, agg text, modulus float8, from_ timestamptz, to_ timestamptz)
+    returns setof store.observation_hour language sql stable rows 2 as $f$' || hours || '$f$',
+    'stream', 'agg', 'modulus', 'from_', 'to_');
+  execute format('create view store.hour_values as
+select d.datastream_id, c.key as city, p.key as property, p.unit, p.aggregation, d.device, d.channel, s.hour,
+       case when s.good + s.unchecked > 0 then case p.aggregation
+         when ''mean'' then s.total / (s.good + s.unchecked)
+         when ''sum'' then s.total
+         when ''max'' then s.maximum
+         when ''energy'' then 10 * log(s.power / (s.good + s.unchecked))
+         when ''direction'' then case when s.east ^ 2 + s.north ^ 2 > 1e-9 * (s.good + s.unchecked) ^ 2
+           then mod((atan2d(s.east, s.north) + 360)::numeric, 360)::float8 end
+         when ''counter'' then s.increase + coalesce(store.counted(s.before, s.first_value, store.modulus(d.parameters)), 0)
+         when ''state'' then s.total / nullif(s.covered, 0) end end as value,
+       s.minimum, s.maximum, s.good + s.unchecked as count, s.good, s.unchecked, s.suspect, s.failed, s.missing,
+       s.first_time, s.last_time, s.total, s.covered, s.power, s.east, s.north
+  from store.datastream d
+  join store.city c using (city_id)
+  join store.property p using (property_id)
+ cross join lateral (
+   select r.hour, r.good, r.unchecked, r.suspect, r.failed, r.missing, r.first_time, r.last_time, r.minimum, r.maximum,
+          r.total, r.covered, r.power, r.east, r.north, r.increase, r.first_value, r.before
+     from store.observation_hour r where r.datastream_id = d.datastream_id
+   union all
+   select l.hour, l.good, l.unchecked, l.suspect, l.failed, l.missing, l.first_time, l.last_time, l.minimum, l.maximum,
+          l.total, l.covered, l.power, l.east, l.north, l.increase, l.first_value,
+          case p.aggregation when ''counter'' then coalesce(
+            (select o.value from store.observation o
+              where o.datastream_id = d.datastream_id and o.phenomenon_time >= w.materialized
+                and o.phenomenon_time < l.hour and o.quality in (1, 2) order by o.phenomenon_time desc limit 1),
+            (select e.last_value from store.observation_hour e
+              where e.datastream_id = d.datastream_id and e.last_value is not null order by e.hour desc limit 1)) end
+     from store.rollup_state w
+    cross join lateral (' || hours || ') l) s',
+    'd.datastream_id', 'p.aggregation', 'store.modulus(d.parameters)', 'w.materialized', '''infinity''::timestamptz');
+end $do$;
 comment on function store.hours_of is 'hours of a datastream in a range, from its readings; `before` is left to the caller';
+comment on view store.hour_values is 'hanse.hourly and the sums that hanse.daily is made of';
 
 -- Sums up one hour, of all datastreams or of some. A counter's next hour learns what now lies before it.
 -- Not in language sql, which plans both statements before the first runs: the second would not know a chunk that the
 -- first made.
 create function store.rollup_hour(h timestamptz, streams int4[] default null) returns void language plpgsql
 set plan_cache_mode = force_custom_plan as $$
+declare
+  next constant timestamptz := h + interval '1 hour';  -- as a constant it keeps the later chunks out of the plan
 begin
 insert into store.observation_hour
 select a.datastream_id, a.good, a.unchecked, a.suspect, a.failed, a.missing, a.hour, a.first_time, a.last_time, a.minimum, a.maximum,
@@ -112,7 +158,7 @@ select a.datastream_id, a.good, a.unchecked, a.suspect, a.failed, a.missing, a.h
           where e.datastream_id = d.datastream_id and e.hour < h and e.last_value is not null order by e.hour desc limit 1) end
   from store.datastream d
   join store.property p using (property_id)
- cross join lateral store.hours_of(d.datastream_id, p.aggregation, store.modulus(d.parameters), h, h + interval '1 hour') a
+ cross join lateral store.hours_of(d.datastream_id, p.aggregation, store.modulus(d.parameters), h, next) a
  where streams is null or d.datastream_id = any (streams)
 on conflict (datastream_id, hour) do update set
   (good, unchecked, suspect, failed, missing, first_time, last_time, minimum, maximum, total, covered, power, east, north,
@@ -149,40 +195,6 @@ create trigger modulus_changed after update of parameters on store.datastream fo
   when (store.modulus(old.parameters) is distinct from store.modulus(new.parameters)) execute function store.modulus_changed();
 
 -- What readers see -----------------------------------------------------------------------------------------------------
-
--- Dimensions outside, LATERAL inside: each datastream's hours come by its index, and a range on hour reaches it.
-create view store.hour_values as
-select d.datastream_id, c.key as city, p.key as property, p.unit, p.aggregation, d.device, d.channel, s.hour,
-       case when s.good + s.unchecked > 0 then case p.aggregation
-         when 'mean' then s.total / (s.good + s.unchecked)
-         when 'sum' then s.total
-         when 'max' then s.maximum
-         when 'energy' then 10 * log(s.power / (s.good + s.unchecked))
-         when 'direction' then case when s.east ^ 2 + s.north ^ 2 > 1e-9 * (s.good + s.unchecked) ^ 2
-           then mod((atan2d(s.east, s.north) + 360)::numeric, 360)::float8 end
-         when 'counter' then s.increase + coalesce(store.counted(s.before, s.first_value, store.modulus(d.parameters)), 0)
-         when 'state' then s.total / nullif(s.covered, 0) end end as value,
-       s.minimum, s.maximum, s.good + s.unchecked as count, s.good, s.unchecked, s.suspect, s.failed, s.missing,
-       s.first_time, s.last_time, s.total, s.covered, s.power, s.east, s.north
-  from store.datastream d
-  join store.city c using (city_id)
-  join store.property p using (property_id)
- cross join lateral (
-   select r.hour, r.good, r.unchecked, r.suspect, r.failed, r.missing, r.first_time, r.last_time, r.minimum, r.maximum,
-          r.total, r.covered, r.power, r.east, r.north, r.increase, r.first_value, r.before
-     from store.observation_hour r where r.datastream_id = d.datastream_id
-   union all
-   select l.hour, l.good, l.unchecked, l.suspect, l.failed, l.missing, l.first_time, l.last_time, l.minimum, l.maximum,
-          l.total, l.covered, l.power, l.east, l.north, l.increase, l.first_value,
-          case p.aggregation when 'counter' then coalesce(
-            (select o.value from store.observation o
-              where o.datastream_id = d.datastream_id and o.phenomenon_time >= w.materialized
-                and o.phenomenon_time < l.hour and o.quality in (1, 2) order by o.phenomenon_time desc limit 1),
-            (select e.last_value from store.observation_hour e
-              where e.datastream_id = d.datastream_id and e.last_value is not null order by e.hour desc limit 1)) end
-     from store.rollup_state w
-    cross join lateral store.hours_of(d.datastream_id, p.aggregation, store.modulus(d.parameters), w.materialized, 'infinity') l) s;
-comment on view store.hour_values is 'hanse.hourly and the sums that hanse.daily is made of';
 
 create view hanse.hourly as
 select datastream_id, city, property, unit, aggregation, device, channel, hour, value, minimum, maximum, count,
