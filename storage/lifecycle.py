@@ -9,14 +9,13 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 import psycopg
+from psycopg.rows import dict_row
 
-from storage import rollups
+from storage import letters, rollups
 from storage.errors import Refused
 from storage.settings import Retention
 
 COMMUNITY = "timescale"
-# Rows of one transaction where much is deleted.
-STEP = 10_000
 
 EDITION = "select current_setting('timescaledb.license', true)"
 LONGEST_AGE = "select key, max_age from store.city order by max_age desc, key limit 1"
@@ -85,32 +84,9 @@ select case when count(*) = count(before) then min(before) end
 """
 DROP_HOUR_CHUNKS = "select count(*) from drop_chunks('store.observation_hour', older_than => %s::timestamptz)"
 
-# Whole messages with their letters; what was open gives its bytes back to the city's budget.
-EXPIRE_LETTERS = """
-with old as (
-  select distinct topic, partition, "offset", received_at from (
-    select topic, partition, "offset", received_at from store.dead_letter
-     where created_at < %(before)s order by letter_id limit %(step)s) o),
-letter as (
-  delete from store.dead_letter l using old o
-   where l.topic = o.topic and l.partition = o.partition and l."offset" = o."offset" and l.received_at = o.received_at
-  returning l.topic, l.partition, l."offset", l.received_at, l.city_id, l.state),
-message as (
-  delete from store.dead_message m using old o
-   where m.topic = o.topic and m.partition = o.partition and m."offset" = o."offset" and m.received_at = o.received_at
-  returning m.topic, m.partition, m."offset", m.received_at, m.city_id, octet_length(m.payload) as weight),
-weight as (
-  select city_id, sum(weight) as freed from (
-    select city_id, 256 as weight from letter where state = 'open'
-    union all
-    select city_id, weight from message m where exists (
-      select from letter l where l.state = 'open' and (l.topic, l.partition, l."offset", l.received_at)
-                                = (m.topic, m.partition, m."offset", m.received_at))) w
-   group by city_id order by city_id),
-freed as (
-  update store.dead_letter_bytes b set open_bytes = greatest(0, b.open_bytes - w.freed)
-    from weight w where w.city_id = b.city_id)
-select count(*) from letter
+OLD_LETTERS = """
+select letter_id, topic, partition, "offset", (extract(epoch from received_at) * 1000)::int8 as received_ms
+  from store.dead_letter where state = %s and created_at < %s order by letter_id limit %s
 """
 COUNT_LETTERS = "select count(*) from store.dead_letter where created_at < %s"
 EXPIRE_QUOTAS = "delete from store.datastream_quota where hour < now() - interval '2 days'"
@@ -268,10 +244,15 @@ async def expire_hours(conn: Connection, keep: Retention) -> int:
 
 
 async def expire_letters(conn: Connection, keep: Retention) -> int:
-    """Delete dead letters with their messages that are older than what is kept, open or closed; how many went."""
+    """Purge dead letters that are older than what is kept, whatever their state; how many went."""
     before, gone = await _edge(conn, keep.dead_letter_retention), 0
-    while some := await _one(conn, EXPIRE_LETTERS, {"before": before, "step": STEP}):
-        gone += some
+    for state in letters.STATES:
+        while True:
+            cursor = conn.cursor(row_factory=dict_row)
+            old = await (await cursor.execute(OLD_LETTERS, (state, before, letters.PURGE_AT_ONCE))).fetchall()
+            gone += await letters.purge(conn, old, state) if old else 0
+            if len(old) < letters.PURGE_AT_ONCE:
+                break
     await conn.execute(EXPIRE_QUOTAS)
     return gone
 
