@@ -23,6 +23,9 @@ from processors import kafka, replaying
 from processors.batching import Intake
 from processors.cities import PROPERTIES, StartError, limits, read_cities
 from processors.cursor import LogError
+from processors.history import command as history
+from processors.history.chunk import FileError
+from processors.history.loading import StoppedError
 from processors.metrics import Metrics
 from processors.pipeline import LogAwayError, Pipeline, backoff
 from processors.settings import Settings
@@ -68,6 +71,40 @@ def run(city_files: tuple[Path, ...], accept_loss: bool) -> None:  # noqa: FBT00
         LogError,
     ) as error:
         _refuse(str(error))
+
+
+@main.command("import")
+@click.argument("city_file", type=click.Path(path_type=Path))
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "--since", default=history.EARLIEST, show_default=True, help="Older readings are refused: a day, or a time."
+)
+@click.option(
+    "--max-rejected", default=100_000, show_default=True, help="Stop, to be resumed, beyond so many bad rows."
+)
+@click.option("--dry-run", is_flag=True, help="Read and map the files, say what would be refused, write nothing.")
+def import_files(city_file: Path, files: tuple[Path, ...], since: str, max_rejected: int, *, dry_run: bool) -> None:
+    """Take history of one city in from CSV or Parquet files in the standard.
+
+    Each file is known by its hash: run it again after an interruption and it goes on, run it twice and nothing changes.
+    A bad row is refused alone, by its line number. Exit code 3: there were some.
+    """
+    try:
+        settings = Settings()
+        service.logs.configure(level=settings.log_level)
+        (city,) = read_cities([city_file])
+        options = history.Options(history.since(since), max_rejected, dry_run)
+        sys.exit(history.run(settings.database_dsn, city, files, options))
+    except ValidationError as error:
+        _refuse(*faults(error))
+    except (CityFileError, StartError, Refused, FileError) as error:
+        _refuse(str(error))
+    except StoppedError as error:
+        click.echo(f"hanse-processor: {error}", err=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        click.echo("hanse-processor: interrupted; run the same command again and the import goes on", err=True)
+        sys.exit(130)
 
 
 def _refuse(*lines: str) -> None:

@@ -15,7 +15,7 @@ import psycopg
 
 from storage import devices
 from storage.errors import Refused, Verdict, one_line, verdict
-from storage.rows import Batch, CityLimits, Describe, Facts, Property, Stream, StreamTable, clean
+from storage.rows import NO_QUOTA, Batch, CityLimits, Describe, Facts, Property, Stream, StreamTable, clean
 from storage.sheet import QUOTA, REJECTED
 
 NAME_CHARACTERS = 300  # the table's own check
@@ -227,7 +227,13 @@ class Datastreams:
         self, conn: Connection, names: list[Names], refused: dict[int, tuple[int, str]]
     ) -> list[Names]:
         """Those that may be made; the others are refused. Counts in rows locked until the transaction ends."""
-        counted = [n for n in names if n.counted and n.received >= self._cities[n.city].first_seen + DAY]
+        counted = [
+            n
+            for n in names
+            if n.counted
+            and self._cities[n.city].new_datastreams_per_hour != NO_QUOTA
+            and n.received >= self._cities[n.city].first_seen + DAY
+        ]
         if not counted:
             return names
         hours = sorted({n.hour for n in counted})

@@ -191,6 +191,10 @@ class Columns:
         return len(self.stream)
 
 
+# Stands for `new_datastreams_per_hour` where new datastreams are not counted: a person started this, no device can.
+NO_QUOTA = 0
+
+
 class CityLimits(NamedTuple):
     """What the write path must know of a city."""
 
