@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 
 from service import logs
 from service.http import AddressTakenError, Endpoints
-from storage import letters_cli, roles, settings, status
+from storage import data_commands, letters_cli, roles, settings, status
 from storage import maintain as upkeep
 from storage import migrate as migrations
 from storage.errors import Refused, Unavailable
@@ -154,7 +154,8 @@ async def _maintain(found: settings.Maintain, *, once: bool) -> None:
 
 
 main.add_command(letters_cli.group)
-
+main.add_command(data_commands.export)
+main.add_command(data_commands.forget)
 
 if __name__ == "__main__":
     main()
