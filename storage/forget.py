@@ -1,13 +1,13 @@
 """Everything that the database holds of one device, removed for good; a record stays that something was.
 
-Meters belong to households, and a household may ask (GDPR, article 17). In three steps, each of which can be repeated
-until the last one is through:
+Meters belong to households, and a household may ask (GDPR, article 17). In steps, each of which can be repeated until
+the last one is through:
 
-1. In one short transaction that no batch can overlap, the device's datastreams get another name, and the generation of
-   datastreams is raised: every writer's next batch finds that and ends its session, because it may remember their ids.
-   From here on nobody writes under those ids.
-2. Readings and hours go, chunk by chunk, beside running ingest; the refresher waits, it could bring hours back.
-3. Dead letters, their payloads, remembered states and the datastreams themselves go, and the record is closed.
+1. In one short transaction that no batch can overlap, the device's datastreams go, their ids into the record, and the
+   generation of datastreams is raised: every writer's next batch finds that and ends its session, because it may
+   remember the ids. From here on nobody writes under them, no view shows them, nobody sums them up.
+2. Readings go, chunk by chunk, beside running ingest; then hours, once what was being summed up has ended.
+3. Dead letters, their payloads and remembered states go, and the record is closed.
 
 What the gateway's broker, Kafka (14 days), backups and exported files hold is not in the database; the report says so.
 """
@@ -24,8 +24,6 @@ import stamina
 from storage.connection import parameters, passfile_fault, refusal
 from storage.deadletters import LETTER_BYTES
 from storage.errors import Refused, Verdict, outcome, verdict
-
-TOMBSTONE = "forgotten:"  # and the datastream's id: a name that no device has
 
 FIND_CITY = "select city_id from store.city where key = %s"
 FIND = "select datastream_id from store.datastream where city_id = %s and device = %s order by 1"
@@ -63,9 +61,6 @@ select (select count(*) from store.observation where datastream_id = any (%(ids)
        (select count(*) {STATES}) as states
 """  # noqa: S608  (constants)
 
-RENAME = """
-update store.datastream set device = %s || datastream_id, channel = '' where datastream_id = any (%s)
-"""
 BEGIN = """
 insert into store.forgotten (city_id, device_sha256, datastream_ids) values (%s, %s, %s)
 on conflict (city_id, device_sha256) where finished_at is null
@@ -92,12 +87,15 @@ relieved as (
 select (select count(*) from letters), (select count(*) from messages)
 """  # noqa: S608  (constants)
 CHUNKS = """
-select format('%%I.%%I', chunk_schema, chunk_name)::regclass::text from timescaledb_information.chunks
- where hypertable_schema = 'store' and hypertable_name = %s order by range_start
+select format('%I.%I', chunk_schema, chunk_name)::regclass::text from timescaledb_information.chunks
+ where hypertable_schema = 'store' and hypertable_name = 'observation' order by range_start
 """
 
-Connection = psycopg.Connection[Any]
 Watch = Callable[[str, float], None]
+
+
+def _passing(error: Exception) -> bool:
+    return isinstance(error, psycopg.Error) and verdict(error) is Verdict.RETRY
 
 
 class Forgetting:
@@ -152,11 +150,13 @@ class Forgetting:
     def run(self, watch: Watch = lambda *_: None) -> dict[str, Any]:
         """Forget, and return the record that stays."""
         try:
-            self._conn.execute("select pg_advisory_lock(7353, 2)")  # the refresher's: it pauses until this is through
-            record, ids = self._rename()
-            counts = {"datastreams": len(ids)}
-            for name, table in (("observations", "observation"), ("hours", "observation_hour")):
-                counts[name] = self._delete_rows(table, ids, partial(watch, name))
+            record, ids = self._begin()
+            counts = {
+                "datastreams": len(ids),
+                "observations": self._delete_readings(ids, partial(watch, "observations")),
+            }
+            counts["hours"] = self._delete_hours(ids)
+            watch("hours", 1.0)
             return self._finish(record, ids, counts)
         except psycopg.Error as error:
             raise outcome(error) from error
@@ -165,16 +165,17 @@ class Forgetting:
         return [row[0] for row in self._conn.execute(FIND, (self._city_id, self._device)).fetchall()]
 
     def _begun(self) -> list[int]:
-        """Datastreams that an interrupted run renamed already."""
+        """Datastreams whose readings an interrupted run left."""
         query = """
-        select datastream_id from store.datastream where datastream_id in (
-          select unnest(datastream_ids) from store.forgotten
-           where city_id = %s and device_sha256 = %s and finished_at is null) and device like %s || '%%'
+        select coalesce(array_agg(id), '{}') from store.forgotten, unnest(datastream_ids) as id
+         where city_id = %s and device_sha256 = %s and finished_at is null
         """
-        return [r[0] for r in self._conn.execute(query, (self._city_id, self._digest(), TOMBSTONE)).fetchall()]
+        row = self._conn.execute(query, (self._city_id, self._digest())).fetchone()
+        assert row is not None
+        return list(row[0])
 
-    @stamina.retry(on=lambda error: verdict(error) is Verdict.RETRY, attempts=30, timeout=60, wait_max=2)
-    def _rename(self) -> tuple[int, list[int]]:
+    @stamina.retry(on=_passing, attempts=30, timeout=60, wait_max=2)
+    def _begin(self) -> tuple[int, list[int]]:
         """Step 1; waits for running batches, and makes the next ones wait for a moment."""
         with self._conn.transaction():
             self._conn.execute("set local lock_timeout = '2s'")
@@ -183,20 +184,20 @@ class Forgetting:
             row = self._conn.execute(BEGIN, (self._city_id, self._digest(), ids)).fetchone()
             assert row is not None
             if ids:
-                self._conn.execute(RENAME, (TOMBSTONE, ids))
+                self._conn.execute("delete from store.datastream where datastream_id = any (%s)", (ids,))
                 self._conn.execute("update store.rollup_state set generation = generation + 1")
         return row[0], row[1]
 
-    def _delete_rows(self, table: str, ids: list[int], watch: Callable[[float], None]) -> int:
-        """Step 2, a transaction a chunk; of compressed ones, whole segments are taken apart."""
+    def _delete_readings(self, ids: list[int], watch: Callable[[float], None]) -> int:
+        """A transaction a chunk; of compressed ones, whole segments are taken apart."""
         gone = 0
-        chunks = [row[0] for row in self._conn.execute(CHUNKS, (table,)).fetchall()] if ids else []
+        chunks = [row[0] for row in self._conn.execute(CHUNKS).fetchall()] if ids else []
         for number, chunk in enumerate(chunks, 1):
             gone += self._delete_from(chunk, ids)
             watch(number / len(chunks))
         return gone
 
-    @stamina.retry(on=lambda error: verdict(error) is Verdict.RETRY, attempts=30, timeout=60, wait_max=2)
+    @stamina.retry(on=_passing, attempts=30, timeout=60, wait_max=2)
     def _delete_from(self, chunk: str, ids: list[int]) -> int:
         with self._conn.transaction():
             self._conn.execute("set local timescaledb.max_tuples_decompressed_per_dml_transaction = 0")
@@ -205,7 +206,17 @@ class Forgetting:
             query = f"delete from {chunk} where datastream_id = any (%s)"  # noqa: S608  (quoted by the server)
             return self._conn.execute(query.encode(), (ids,)).rowcount
 
-    @stamina.retry(on=lambda error: verdict(error) is Verdict.RETRY, attempts=30, timeout=60, wait_max=2)
+    @stamina.retry(on=_passing, attempts=30, timeout=60, wait_max=2)
+    def _delete_hours(self, ids: list[int]) -> int:
+        """The lock waits for hours that are being summed up from what was still there, and for nobody else."""
+        with self._conn.transaction():
+            self._conn.execute("set local lock_timeout = '10s'")
+            self._conn.execute("lock table store.observation_hour in share row exclusive mode")
+            return self._conn.execute(
+                "delete from store.observation_hour where datastream_id = any (%s)", (ids,)
+            ).rowcount
+
+    @stamina.retry(on=_passing, attempts=30, timeout=60, wait_max=2)
     def _finish(self, record: int, ids: list[int], counts: dict[str, int]) -> dict[str, Any]:
         """Step 3."""
         names = self._names()
@@ -215,7 +226,6 @@ class Forgetting:
             assert found is not None
             counts["dead_letters"], counts["dead_messages"] = found
             counts["states"] = self._conn.execute(DELETE_STATES, names).rowcount
-            self._conn.execute("delete from store.datastream where datastream_id = any (%s)", (ids,))
             closed = self._conn.execute(
                 "update store.forgotten set finished_at = now(), counts = %s where forgotten_id = %s "
                 "returning requested_at::text, finished_at::text",

@@ -132,7 +132,9 @@ async def _register(writer: Writer, city: City) -> None:
         Property(p.key, p.unit, p.domain, p.kind, p.aggregation, p.minimum, p.maximum) for p in VOCABULARY.values()
     ]
     await writer.connect()
-    limits = CityLimits(city.key, city.city.name, city.city.ags, NO_QUOTA, city.limits.dead_letter_bytes)
+    limits = CityLimits(
+        city.key, city.city.name, city.city.ags, NO_QUOTA, city.limits.dead_letter_bytes, city.limits.max_age
+    )
     await writer.register([limits], properties)
 
 

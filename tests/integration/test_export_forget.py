@@ -296,13 +296,29 @@ async def test_forgetting_beside_running_writers_loses_and_leaves_nothing(migrat
     assert sql("select sum(unaccounted) from hanse.ledger") == [(0,)]
 
 
+async def test_hours_that_are_being_summed_up_meanwhile_do_not_come_back(migrated, writer, sql):
+    await writer.commit(batch(StreamTable(), [R("meter-7", 0, 1.0), R("other", 0, 1.0)]))
+    with psycopg.connect(migrated) as refresher, Forgetting(migrated, "kiel", "meter-7") as forgetting:
+        refresher.execute("select store.rollup_hour('2026-11-23T12:00:00Z')")
+        running = asyncio.create_task(asyncio.to_thread(forgetting.run))
+        waiting = "select 1 from pg_locks where relation = 'store.observation_hour'::regclass and not granted"
+        while not running.done() and not sql(waiting):
+            await asyncio.sleep(0.01)
+        refresher.commit()
+        record = await running
+    assert record["hours"] == 1
+    sql("select store.rollup_hour('2026-11-23T12:00:00Z')")
+    assert sql("select count(*) from store.observation_hour") == [(1,)]
+
+
 async def test_an_interrupted_forgetting_is_finished_by_the_next_run(migrated, writer, sql, monkeypatch):
     await writer.commit(batch(StreamTable(), [R("meter-7", 0, 1.0)]))
     with Forgetting(migrated, "kiel", "meter-7") as forgetting:
-        monkeypatch.setattr(forgetting, "_delete_rows", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        monkeypatch.setattr(forgetting, "_delete_readings", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             forgetting.run()
     assert sql("select count(*) from store.observation") == [(1,)]
+    assert sql("select count(*) from hanse.observations") == [(0,)]
     with Forgetting(migrated, "kiel", "meter-7") as forgetting:
         assert forgetting.plan()["observations"] == 1
         forgetting.run()
