@@ -1,18 +1,31 @@
-"""What the database knows of imported files beyond their offsets: whose city they were. Reads only."""
+"""What an import asks of the database beyond offsets: whose city a file was, and how far back readings are kept."""
+
+from typing import NamedTuple
 
 from storage import connection
 from storage.errors import outcome
 
-CITY = "select city from hanse.ledger where topic = %s"
+KNOWN = """
+select (select city from hanse.ledger where topic = %s),
+       (select (extract(epoch from retained_from) * 1000000)::int8 from store.rollup_state)
+"""
 
 
-async def city_of_import(dsn: str, topic: str) -> str | None:
-    """City for which a file was imported, by its ledger key; None for a file not seen. Raises Unavailable, Refused."""
+class Known(NamedTuple):
+    """`city`: the one the file was imported for, None for a file not seen. `retained_from`: microseconds since 1970."""
+
+    city: str | None
+    retained_from: int
+
+
+async def known(dsn: str, topic: str) -> Known:
+    """What is known of a file, by its ledger key. Reads only. Raises Unavailable, Refused."""
     conn = await connection.connect(dsn, "hanse-import")
     try:
-        row = await (await conn.execute(CITY, (topic,))).fetchone()
+        row = await (await conn.execute(KNOWN, (topic,))).fetchone()
     except Exception as error:
         raise outcome(error) from error
     finally:
         await conn.close()
-    return None if row is None else str(row[0])
+    assert row is not None, "one row of constants"
+    return Known(*row)

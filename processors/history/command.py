@@ -26,7 +26,7 @@ from processors.standard import times
 from processors.standard.observation import Reason
 from processors.standard.vocabulary import VOCABULARY
 from storage.errors import Unavailable
-from storage.imports import city_of_import
+from storage.imports import known
 from storage.rows import NO_QUOTA, CityLimits, Property
 from storage.timescale import Writer
 
@@ -107,9 +107,15 @@ async def _all(
         await _patiently(lambda: _register(writer, city))
         reports = []
         for path, origin, file in files:
-            other = await city_of_import(dsn, origin.partition.topic)
-            if other not in {None, city.key}:
-                raise FileError(f"{path}: the very same file was imported for {other}; whose readings are these?")
+            there = await known(dsn, origin.partition.topic)
+            if there.city not in {None, city.key}:
+                raise FileError(f"{path}: the very same file was imported for {there.city}; whose readings are these?")
+            if options.since < there.retained_from:
+                log.warning(
+                    "readings before what the database keeps will be refused (before_retention): raise --since, or the "
+                    "retention of raw readings first",
+                    kept_from=times.rfc3339(there.retained_from),
+                )
             load = Load(
                 file,
                 origin.partition,
