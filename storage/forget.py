@@ -46,7 +46,7 @@ select l.letter_id, l.state from store.dead_letter l
 STATES = """
 from store.dialect_state s
 where (s.topic, s.partition) in (select topic, partition from store.ledger where city_id = %(city)s)
-  and (%(device)s = any (string_to_array(s.source, '/')) or %(device)s = any (string_to_array(s.part, '/')))
+  and (string_to_array(s.source, '/') && %(names)s::text[] or string_to_array(s.part, '/') && %(names)s::text[])
 """
 
 DELETE_STATES = f"""
@@ -127,6 +127,10 @@ class Forgetting:
         return {
             "city": self._city_id,
             "device": self._device,
+            "names": [
+                self._device,
+                json.dumps(self._device, ensure_ascii=False)[1:-1],
+            ],  # names of states may be escaped as in JSON
             "quoted": json.dumps(self._device, ensure_ascii=False).encode(),
             "escaped": json.dumps(self._device).encode(),
             "letter": LETTER_BYTES,

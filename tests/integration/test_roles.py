@@ -1,5 +1,8 @@
 """What each role may do and what it is refused, on a real server with the roles that `hanse-storage init` makes."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +15,7 @@ from local.servers import Postgres
 from psycopg import errors
 
 from storage import __main__ as command
-from storage.errors import Refused
+from storage.errors import Refused, Unavailable
 from storage.migrate import migrate
 from storage.roles import init
 from storage.rows import DeadLetter, StreamTable
@@ -280,3 +283,52 @@ def test_a_schema_of_another_owner_is_refused_with_the_cure(cluster):
         conn.execute("reassign owned by hanse to hanse_owner")
         init(cluster.postgres.dsn("older", superuser=True), ["kiel"])
         assert conn.execute("select count(*) from hanse_kiel.observations").fetchone() == (0,)
+
+
+def run_as(cluster: Cluster, role: str, folder: Path, module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    (folder / "kiel.toml").write_text(
+        '[city]\nkey = "kiel"\nname = "Kiel"\n[[route]]\nfilter = "#"\ndialect = "hanse"\n'
+    )
+    (folder / "h.csv").write_text(
+        "device,property,phenomenon_time,value,unit\nold,air_temperature,2026-10-01T00:00:00Z,1,Cel\nold,x,2026-10-01T00:00:00Z,1,Cel\n"
+    )
+    return subprocess.run(
+        [sys.executable, "-m", module, *arguments], cwd=folder, capture_output=True, text=True, check=False,
+        env={**os.environ, "HANSE_DATABASE_DSN": cluster.dsn(role)},
+    )  # fmt: skip
+
+
+async def test_history_is_imported_by_ingest_exported_by_a_reader_and_forgotten_by_the_owner_alone(filled, tmp_path):
+    taken = run_as(filled, "hanse_ingest", tmp_path, "processors", "import", "kiel.toml", "h.csv")
+    assert (taken.returncode, "h.csv:3: unmapped_property" in taken.stderr) == (3, True), taken.stderr
+    selection = ("--city", "kiel", "--from", "2026-10-01", "--to", "2026-10-02")
+    out = run_as(filled, "hanse_reader_alliance", tmp_path, "storage", "export", *selection)
+    assert (out.returncode, len(out.stdout.splitlines())) == (0, 2), out.stderr
+    refused = run_as(
+        filled, "hanse_ingest", tmp_path, "storage", "forget", "--city", "kiel", "--device", "old", "--yes"
+    )
+    assert (refused.returncode, "permission denied" in refused.stderr) == (1, True), refused.stderr
+    writer = Writer(filled.dsn("hanse_ingest"))
+    await writer.register([KIEL, WISMAR], [TEMPERATURE])
+    at = (await writer.positions([span_of("kiel")]))[span_of("kiel")].next_offset
+    await writer.commit(batch(StreamTable(), [R("a", HOUR * at, 77.0)], at=at, new=False))
+    gone = run_as(filled, "hanse_migrator", tmp_path, "storage", "forget", "--city", "kiel", "--device", "old", "--yes")
+    assert gone.returncode == 0, gone.stderr
+    with pytest.raises(Unavailable):  # the ingest role ends its own session, and so forgets the ids
+        await writer.commit(batch(StreamTable(), [R("a", HOUR * (at + 1), 77.0)], at=at + 1, new=False))
+    await writer.commit(batch(StreamTable(), [R("a", HOUR * (at + 1), 77.0)], at=at + 1, new=False))
+    await writer.close()
+
+
+@pytest.mark.parametrize("role", ["hanse_reader_alliance", "hanse_reader_kiel"])
+def test_a_reader_reads_every_view_of_the_contract_that_is_its_own(filled, as_role, role):
+    schema = "hanse" if role.endswith("alliance") else "hanse_kiel"
+    with psycopg.connect(filled.superuser) as conn:
+        views = conn.execute("select viewname from pg_views where schemaname = %s order by 1", (schema,)).fetchall()
+    conn = as_role(role)
+    for (view,) in views:
+        conn.execute(f"select * from {schema}.{view} limit 1")
+    assert {"observations", "city_comparison", "extreme_weather", "ngsi_ld_entities"} <= {view for (view,) in views}
+    if role.endswith("alliance"):
+        conn.execute("select * from hanse.weather_events(now() - interval '1 day', now())")
+        conn.execute("select * from hanse.hourly_filled(1, now() - interval '1 day', now())")
