@@ -22,8 +22,8 @@ import psycopg
 import stamina
 
 from storage.connection import parameters, passfile_fault, refusal
-from storage.deadletters import LETTER_BYTES
 from storage.errors import Refused, Verdict, outcome, verdict
+from storage.weights import LETTER_BYTES
 
 FIND_CITY = "select city_id from store.city where key = %s"
 FIND = "select datastream_id from store.datastream where city_id = %s and device = %s order by 1"

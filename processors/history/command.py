@@ -16,6 +16,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 
 from ingest.city import City
+from processors.cities import PROPERTIES, limits
 from processors.history.chunk import FileError, HistoryFile
 from processors.history.csv_file import CsvFile
 from processors.history.intake import Intake, Origin, Window
@@ -24,10 +25,10 @@ from processors.history.parquet_file import ParquetFile
 from processors.pipeline import backoff
 from processors.standard import times
 from processors.standard.observation import Reason
-from processors.standard.vocabulary import VOCABULARY
+from processors.stations import Stations
 from storage.errors import Unavailable
 from storage.imports import known
-from storage.rows import NO_QUOTA, CityLimits, Property
+from storage.rows import NO_QUOTA
 from storage.timescale import Writer
 
 log = structlog.get_logger()
@@ -134,14 +135,9 @@ async def _all(
 
 
 async def _register(writer: Writer, city: City) -> None:
-    properties = [
-        Property(p.key, p.unit, p.domain, p.kind, p.aggregation, p.minimum, p.maximum) for p in VOCABULARY.values()
-    ]
     await writer.connect()
-    limits = CityLimits(
-        city.key, city.city.name, city.city.ags, NO_QUOTA, city.limits.dead_letter_bytes, city.limits.max_age
-    )
-    await writer.register([limits], properties)
+    exempt = [one._replace(new_datastreams_per_hour=NO_QUOTA) for one in limits([city])]
+    await writer.register(exempt, PROPERTIES, Stations([city]).facts)
 
 
 async def _patiently(act: Callable[[], Awaitable[None]]) -> None:

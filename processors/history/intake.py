@@ -11,8 +11,9 @@ import numpy as np
 from ingest.city import City
 from processors.history.chunk import NO_TIME, Chunk, Fault, Int16s
 from processors.mapping import Mapping, Refused
-from processors.standard import times
+from processors.standard import quality, times
 from processors.standard.observation import QualityTest, Reading, Reason
+from processors.stations import Stations
 from storage.rows import Batch, Columns, DeadLetter, RawMessage, Span, StreamTable, TopicPartition
 
 DIALECT = "import"
@@ -67,6 +68,7 @@ class Intake:
         streams = StreamTable()
         streams.changed = _Unchanging()
         self._slots = Mapping(streams)
+        self._stations = Stations([city])
         self._known: dict[tuple[str, str, str, str], int] = {}
 
     def batch(self, chunk: Chunk, *, new: bool) -> Batch:
@@ -83,6 +85,9 @@ class Intake:
         rows = np.flatnonzero(good)
         given = np.zeros(len(rows), np.int16) if chunk.tests is None else chunk.tests[rows]
         made = self._slots.normalise(slots[rows], chunk.value[rows], chunk.quality[rows], given)
+        station = self._stations.limits(self._slots.streams, made.stream)
+        if station is not None:
+            quality.assess_station(made.value, *station, made.quality, made.quality_tests)
         tests = _explained(made.quality_tests, given)
         columns = Columns(
             made.stream,
