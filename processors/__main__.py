@@ -27,6 +27,9 @@ from processors.cities import PROPERTIES, StartError, limits, read_cities
 from processors.cursor import LogError
 from processors.explain import LineError
 from processors.explain import command as explain_command
+from processors.history import command as history
+from processors.history.chunk import FileError
+from processors.history.loading import StoppedError
 from processors.matching import Profiles, load_profiles
 from processors.metrics import Metrics
 from processors.pipeline import LogAwayError, Pipeline, backoff
@@ -115,6 +118,40 @@ def check_command(city_files: tuple[Path, ...], profiles: Path | None) -> None:
     faulty = sum(finding.fault for finding in found)
     click.echo(f"{len(city_files)} city files: " + (f"{faulty} faults" if faulty else "no faults"), err=True)
     sys.exit(1 if faulty else 0)
+
+
+@main.command("import")
+@click.argument("city_file", type=click.Path(path_type=Path))
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "--since", default=history.EARLIEST, show_default=True, help="Older readings are refused: a day, or a time."
+)
+@click.option(
+    "--max-rejected", default=100_000, show_default=True, help="Stop, to be resumed, beyond so many bad rows."
+)
+@click.option("--dry-run", is_flag=True, help="Read and map the files, say what would be refused, write nothing.")
+def import_files(city_file: Path, files: tuple[Path, ...], since: str, max_rejected: int, *, dry_run: bool) -> None:
+    """Take history of one city in from CSV or Parquet files in the standard.
+
+    Each file is known by its hash: run it again after an interruption and it goes on, run it twice and nothing changes.
+    A bad row is refused alone, by its line number. Exit code 3: there were some.
+    """
+    try:
+        settings = Settings()
+        service.logs.configure(level=settings.log_level)
+        (city,) = read_cities([city_file])
+        options = history.Options(history.since(since), max_rejected, dry_run)
+        sys.exit(history.run(settings.database_dsn, city, files, options))
+    except ValidationError as error:
+        _refuse(*faults(error))
+    except (CityFileError, StartError, Refused, FileError) as error:
+        _refuse(str(error))
+    except StoppedError as error:
+        click.echo(f"hanse-processor: {error}", err=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        click.echo("hanse-processor: interrupted; run the same command again and the import goes on", err=True)
+        sys.exit(130)
 
 
 def _refuse(*lines: str) -> None:

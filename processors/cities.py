@@ -34,6 +34,13 @@ def read_cities(paths: Sequence[Path]) -> list[City]:
 def limits(cities: Sequence[City]) -> list[CityLimits]:
     """What the write path must know of the cities."""
     return [
-        CityLimits(c.key, c.city.name, c.city.ags, c.limits.new_datastreams_per_hour, c.limits.dead_letter_bytes)
+        CityLimits(
+            c.key,
+            c.city.name,
+            c.city.ags,
+            c.limits.new_datastreams_per_hour,
+            c.limits.dead_letter_bytes,
+            c.limits.max_age,
+        )
         for c in cities
     ]

@@ -2,15 +2,26 @@
 
 import asyncio
 import json
+import signal
 import sys
+from pathlib import Path
+from typing import TypeVar
 
 import click
+from prometheus_client import REGISTRY, CollectorRegistry
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from service import logs
-from storage import letters_cli, settings, status
+from service.http import AddressTakenError, Endpoints
+from storage import data_commands, letters_cli, roles, settings, status
+from storage import maintain as upkeep
 from storage import migrate as migrations
 from storage.errors import Refused, Unavailable
+from storage.metrics import Upkeep
+
+CONFIGURATION_ERROR = 78  # EX_CONFIG: a supervisor should not restart what a person must correct
+S = TypeVar("S", bound=settings.Settings)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -18,14 +29,18 @@ def main() -> None:
     """Schema and state of the database. HANSE_DATABASE_DSN names it, the password comes from a passfile."""
 
 
-def _fail(error: Exception) -> None:
+def _fail(error: Exception, code: int = 1) -> None:
     click.echo(f"hanse-storage: {error}", err=True)
-    sys.exit(1)
+    sys.exit(code)
 
 
 def _settings() -> settings.Settings:
+    return _settings_as(settings.Settings)
+
+
+def _settings_as(kind: type[S]) -> S:
     try:
-        found = settings.load()
+        found = settings.load_as(kind)
     except settings.SettingsError as error:
         _fail(error)
         raise
@@ -36,8 +51,25 @@ def _settings() -> settings.Settings:
 @main.command()
 def migrate() -> None:
     """Bring the schema up to date; running it again changes nothing."""
+    found = _settings()
     try:
-        applied = migrations.migrate(_settings().database_dsn)
+        with Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=Console(stderr=True),
+            transient=True,
+            disable=not sys.stderr.isatty(),
+        ) as shown:
+            bar = shown.add_task("looking at the schema", total=None)
+            applied = migrations.migrate(
+                found.database_dsn,
+                progress=lambda one, done, total: shown.update(
+                    bar, description=f"{one.version:04d}_{one.name}", completed=done, total=total
+                ),
+            )
     except (Refused, Unavailable) as error:
         _fail(error)
         return
@@ -45,6 +77,27 @@ def migrate() -> None:
         click.echo(f"applied {one.version:04d}_{one.name}")
     if not applied:
         click.echo("the schema is up to date")
+
+
+@main.command()
+@click.option("--city", "cities", multiple=True, help="A city's key: it gets a role and views of its own. Repeatable.")
+@click.option(
+    "--passfiles",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    help="Folder for password files: roles without a password get one.",
+)
+def init(*, cities: tuple[str, ...], passfiles: Path | None) -> None:
+    """Make extension, roles and rights, as a superuser; running it again changes nothing, and adds new cities."""
+    try:
+        done = roles.init(_settings().database_dsn, cities, passfiles)
+    except (Refused, Unavailable) as error:
+        _fail(error)
+        return
+    for file in done.passfiles:
+        click.echo(f"wrote {file}")
+    if done.without_password:
+        click.echo(f"without a password, so nobody can log in as them yet: {', '.join(done.without_password)}")
+    click.echo("roles and rights are in place")
 
 
 @main.command("status")
@@ -57,7 +110,7 @@ def show_status(*, as_json: bool) -> None:
         _fail(error)
         return
     if as_json:
-        click.echo(json.dumps(found))
+        click.echo(json.dumps(found, default=str))
     else:
         console = Console()
         for table in status.tables(found):
@@ -66,7 +119,43 @@ def show_status(*, as_json: bool) -> None:
         sys.exit(2)
 
 
+@main.command()
+@click.option("--once", is_flag=True, help="One cycle, as soon as no other process maintains, then end.")
+@click.option("--dry-run", is_flag=True, help="Say what would be dropped, deleted and compressed, and change nothing.")
+def maintain(*, once: bool, dry_run: bool) -> None:
+    """Keep hours, chunks and retention in order until SIGTERM; of several processes one works, the others wait."""
+    found = _settings_as(settings.Maintain)
+    try:
+        if dry_run:
+            Console().print(asyncio.run(upkeep.dry_run(found)))
+        else:
+            asyncio.run(_maintain(found, once=once))
+    except (Refused, AddressTakenError) as error:
+        _fail(error, CONFIGURATION_ERROR)
+    except Unavailable as error:
+        _fail(error)
+
+
+async def _maintain(found: settings.Maintain, *, once: bool) -> None:
+    worker = upkeep.Maintainer(found, Upkeep(CollectorRegistry() if once else REGISTRY))  # one cycle serves nobody
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, worker.stop)
+    if once:
+        await worker.once()
+        if worker.failed:
+            raise Unavailable("; ".join(worker.failed))
+        return
+    endpoints = Endpoints(found.http_address, unready=worker.unready)
+    try:
+        await worker.run()
+    finally:
+        endpoints.close()
+
+
 main.add_command(letters_cli.group)
+main.add_command(data_commands.export)
+main.add_command(data_commands.forget)
 
 if __name__ == "__main__":
     main()

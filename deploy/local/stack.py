@@ -87,7 +87,7 @@ def _end_all() -> list[str]:
     """Whoever writes ends before what it writes to; all of a kind at once."""
     STATE.unlink(missing_ok=True)
     ended = []
-    for tier in ("simulator", "gateway-", "processor", ""):
+    for tier in ("simulator", "gateway-", "processor", "maintain", ""):
         processes = [one for one in recorded(RUN) if one.name.startswith(tier)]
         ended += [one.name for one in processes if one.identity.alive()]
         if processes:
@@ -138,7 +138,8 @@ class _Start:
         gateways = [self._pool.submit(self._gateway, city, topics, broker) for city, broker in mqtt.items()]
         all_done([database, topics])
         processor = self._pool.submit(self._pipeline, "processor", "processors", *self._mqtt)
-        all_done([*gateways, processor])
+        maintain = self._pool.submit(self._pipeline, "maintain", "storage", verb="maintain")
+        all_done([*gateways, processor, maintain])
         return self._done()
 
     def simulator(self) -> None:
@@ -198,11 +199,11 @@ class _Start:
         all_done(before)
         self._pipeline(f"gateway-{city}", "ingest", city)
 
-    def _pipeline(self, name: str, module: str, *cities: str) -> None:
+    def _pipeline(self, name: str, module: str, *cities: str, verb: str = "run") -> None:
         """Start one of the pipeline's processes and wait until it says it is ready."""
         address = f"127.0.0.1:{free_port()}"
         files = [str(CITIES / f"{city}.toml") for city in cities]
-        process = self._process(name, module, "run", *files, HANSE_HTTP_ADDRESS=address, HANSE_PROCESSOR_INSTANCE=name)
+        process = self._process(name, module, verb, *files, HANSE_HTTP_ADDRESS=address, HANSE_PROCESSOR_INSTANCE=name)
         process.spawn()
         process.wait_until(lambda: _answers(f"http://{address}/readyz"), seconds=READY_SECONDS)
         self._endpoints.metrics[name] = address

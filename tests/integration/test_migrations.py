@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from storage import __main__ as command
+from storage import connection
 from storage.errors import Refused, Unavailable
 from storage.migrate import Migration, migrate, packaged
 from storage.rows import StreamTable
@@ -71,6 +72,58 @@ def test_a_table_in_use_is_tried_again_instead_of_waited_for(database):
         migrate(database, following("alter table store.ledger add column extra int"))
         release.join()
     assert rows(database, "select max(extra) from store.ledger") == [(None,)]
+
+
+ADD_COLUMN = "alter table store.observation add column extra int2"
+# A chunk's writers wait while its part of the index is built, the other chunks' don't.
+ADD_INDEX = """-- statement by statement
+drop index if exists store.observation_received;
+create index observation_received on store.observation (received_at) with (timescaledb.transaction_per_chunk);
+"""
+
+
+async def test_ingest_never_waits_two_seconds_for_a_column_and_an_index(database, monkeypatch):
+    migrate(database)
+    monkeypatch.setitem(connection.SESSION, "lock_timeout", "2s")  # else it would be 15 s, and this could not fail
+    writer, table, at = Writer(database), StreamTable(), 0
+    await writer.register([KIEL], [TEMPERATURE])
+    known = packaged()
+    steps = [
+        Migration(len(known) + 1, "column", ADD_COLUMN, 1),
+        Migration(len(known) + 2, "index", ADD_INDEX, 1),
+    ]
+    for n in range(20):  # twenty chunks
+        rows(
+            database,
+            "insert into store.observation select d, 1, 0, now() - make_interval(days => %s, secs => d), 1, now()"
+            " from generate_series(100000, 105000) d" % (n + 40),
+        )
+    with psycopg.connect(database) as busy:  # a reader makes the migration try again
+        busy.execute("select count(*) from store.observation")
+        migration = asyncio.create_task(asyncio.to_thread(migrate, database, [*known, *steps]))
+        for n in range(10_000):
+            await writer.commit(batch(table, [R("a", n, 1.0)], at=at))
+            at += 1
+            if n == 200:
+                busy.rollback()
+            if migration.done():
+                break
+    assert [m.name for m in await migration] == ["column", "index"]
+    assert rows(
+        database, "select count(*) from pg_index where indisvalid and indexrelid::regclass::text like '%received%'"
+    )[0] >= (21,)
+    assert rows(database, "select stored from store.ledger") == [(at,)]
+    await writer.close()
+
+
+def test_a_statement_by_itself_that_fails_is_named_and_the_whole_may_be_run_again(database):
+    migrate(database)
+    broken = (
+        "-- statement by statement\ndrop table if exists store.half;\ncreate table store.half (a int);\nselect nope;\n"
+    )
+    with pytest.raises(Refused, match="_next: .*nope.*the statements before it were applied, and may be run again"):
+        migrate(database, following(broken))
+    assert [m.name for m in migrate(database, following(broken.replace("nope", "1")))] == ["next"]
 
 
 async def test_a_schema_that_needs_newer_code_refuses_the_writer_and_the_migrator(database):
@@ -156,7 +209,8 @@ def run(database, monkeypatch):
 
 
 def test_migrate_says_what_it_applied(run):
-    assert ((done := run("migrate")).exit_code, done.stdout) == (0, "applied 0001_foundation\n")
+    applied = "applied 0001_foundation\napplied 0002_rollups\napplied 0003_public_contract\n"
+    assert ((done := run("migrate")).exit_code, done.stdout) == (0, applied)
     assert run("migrate").stdout == "the schema is up to date\n"
 
 
@@ -166,7 +220,16 @@ def test_status_of_an_empty_database_and_of_one_that_lost_a_record(run, database
     assert "hanse-storage migrate" in refused.stderr
     assert len(refused.stderr.splitlines()) == 1
     run("migrate")
-    assert {"counts", "ledger", "open_dead_letters"} == set(json.loads(run("status", "--json").stdout))
+    told = json.loads(run("status", "--json").stdout)
+    assert set(told) == {"counts", "span", "lifecycle", "chunks", "ledger", "open_dead_letters"}
+    assert told["span"] == {"oldest": None, "newest": None}
+    assert run("maintain", "--once").exit_code == 0
+    told = json.loads(run("status", "--json").stdout)
+    assert [(c["table"], c["compressed"]) for c in told["chunks"]] == [("observation", 0)]
+    assert told["chunks"][0]["chunks"] >= 33  # the accepted 31 days, and two to come
+    assert told["chunks"][0]["bytes"] > 0
+    assert told["lifecycle"]["rollup_lag_seconds"] < 3600 + 600 + 60
+    assert told["lifecycle"]["maintained_at"] is not None
     rows(
         database,
         "insert into store.city (key, name) values ('kiel', 'Kiel');"

@@ -1,0 +1,115 @@
+"""Keeps the hours right: the threshold that batches go by, the hours behind it, and hours that got late readings.
+
+The order is the protocol. Raising the threshold waits for running batches and holds new ones back (the exclusive lock
+against `batch_limits`' shared one), so a reading of an hour before it is either seen by whoever sums the hour up, or
+its batch logs the hour in rollup_dirty. Entries of the log are deleted first and summed up afterwards, in one
+transaction of several statements: each statement's snapshot is newer than the entries it makes up for.
+
+One at a time may do this (`only_one`). Errors are psycopg's own; retrying is the caller's.
+"""
+
+from datetime import datetime
+from typing import Any
+
+import psycopg
+
+LIMITS_LOCK = (7353, 1)  # batch_limits takes it shared
+MAINTAINER_LOCK = (7353, 2)
+# Entries of the log a transaction: some thousand hours of one datastream, or one hour of some thousand datastreams.
+REPAIR_ENTRIES = 20_000
+
+# Late by this much is still cheap: an hour is summed up once, and what comes later is logged.
+SETTLED = "select date_trunc('hour', clock_timestamp() - interval '10 minutes', 'UTC')"
+THRESHOLD_BEHIND = "select threshold < %s from store.rollup_state"
+RAISE_THRESHOLD = "update store.rollup_state set threshold = greatest(threshold, %s)"
+NEXT_HOUR = """
+select greatest(materialized, dropped_before) from store.rollup_state
+ where greatest(materialized, dropped_before) < threshold
+"""
+MATERIALIZED = "update store.rollup_state set materialized = %s::timestamptz + interval '1 hour'"
+TAKE_DIRTY = """
+with taken as (
+  delete from store.rollup_dirty
+   where ctid = any (array(
+     select d.ctid from store.rollup_dirty d, store.rollup_state s
+      where d.hour < s.materialized order by d.hour limit %s))
+  returning datastream_id, hour)
+select hour, array_agg(distinct datastream_id), count(*) from taken group by hour order by hour
+"""
+DROPPED_BEFORE = "select dropped_before from store.rollup_state"
+ROLLUP = "select store.rollup_hour(%s, %s)"
+
+Connection = psycopg.AsyncConnection[Any]
+
+
+async def only_one(conn: Connection) -> bool:
+    """Whether this session is now the one maintainer; it stays so until its connection ends."""
+    row = await (await conn.execute("select pg_try_advisory_lock(%s, %s)", MAINTAINER_LOCK)).fetchone()
+    assert row is not None
+    return bool(row[0])
+
+
+async def settled(conn: Connection) -> datetime:
+    """The end of the last hour that is over for long enough, by the database's clock."""
+    row = await (await conn.execute(SETTLED)).fetchone()
+    assert row is not None
+    found: datetime = row[0]
+    return found
+
+
+async def fence(conn: Connection) -> None:
+    """Wait for running batches and hold new ones until this transaction ends; gives up rather than stall the ingest."""
+    await conn.execute("set local lock_timeout = '2s'")
+    await conn.execute("select pg_advisory_xact_lock(%s, %s)", LIMITS_LOCK)
+
+
+async def advance(conn: Connection, upto: datetime) -> None:
+    """Move the threshold to `upto`, never back; batches notice only when it moves."""
+    row = await (await conn.execute(THRESHOLD_BEHIND, (upto,))).fetchone()
+    if row is not None and row[0]:
+        async with conn.transaction():
+            await fence(conn)
+            await conn.execute(RAISE_THRESHOLD, (upto,))
+
+
+async def materialize_next(conn: Connection) -> bool:
+    """Sum up the next hour before the threshold, in one transaction; False where none is left."""
+    async with conn.transaction():
+        row = await (await conn.execute(NEXT_HOUR)).fetchone()
+        if row is None:
+            return False
+        await conn.execute(ROLLUP, (row[0], None))
+        await conn.execute(MATERIALIZED, (row[0],))
+    return True
+
+
+async def repair_some(conn: Connection) -> int:
+    """Sum up again some of the hours that got late readings, in one transaction; how many entries went, 0 for none.
+
+    Hours whose readings are dropped keep the sums they have.
+    """
+    async with conn.transaction():
+        taken = await (await conn.execute(TAKE_DIRTY, (REPAIR_ENTRIES,))).fetchall()
+        row = await (await conn.execute(DROPPED_BEFORE)).fetchone()
+        assert row is not None
+        for hour, streams, _ in taken:
+            if hour >= row[0]:
+                await conn.execute(ROLLUP, (hour, streams))
+    return sum(entries for _, _, entries in taken)
+
+
+async def refresh(conn: Connection, upto: datetime | None = None) -> tuple[int, int]:
+    """All of it, up to `upto` or what is settled: hours summed up, and entries of the log made up for."""
+    await advance(conn, upto or await settled(conn))
+    hours = 0
+    while await materialize_next(conn):
+        hours += 1
+    return hours, await repair(conn)
+
+
+async def repair(conn: Connection) -> int:
+    """Make up for what the log holds by now; what comes meanwhile may wait, or this would never end."""
+    entries = some = await repair_some(conn)
+    while some == REPAIR_ENTRIES:
+        entries += (some := await repair_some(conn))
+    return entries

@@ -1,0 +1,108 @@
+"""The lifecycle on the Community edition: the same hours, and old chunks compressed by datastream."""
+
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from click.testing import CliRunner
+
+from storage import __main__ as command
+from tests.community.engine import NoEngineError, running
+from tests.integration.rollups import AGGREGATIONS, differences
+
+# Readings of 40 days, an hour apart and rounded as sensors do, past the writer: this engine knows no COPY from afar.
+FILL = """
+insert into store.observation
+select s, case when i % 50 = 0 then 3 else 1 end, 0,
+       date_trunc('hour', now()) - make_interval(hours => i) + make_interval(mins => s),
+       case s when 6 then 1000 - i when 7 then i % 2 else round((20 + 10 * sin(i / 20.0))::numeric, 1) end, now()
+  from generate_series(1, 7) s, generate_series(1, 40 * 24) i
+"""
+PARTIAL = "select count(*) from _timescaledb_catalog.chunk where status & 8 > 0"
+COMPRESSED = """
+select count(*) filter (where is_compressed), count(*) filter (where range_end < now() - interval '32 days')
+  from timescaledb_information.chunks where hypertable_name = 'observation'
+"""
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[str]:
+    """The address of an empty database of the Community edition, one connection at a time."""
+    try:
+        with running(tmp_path) as dsn:
+            yield dsn
+    except NoEngineError as error:
+        pytest.fail(str(error))
+
+
+@pytest.fixture
+def run(engine: str, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    monkeypatch.setenv("HANSE_DATABASE_DSN", engine)
+    monkeypatch.setenv("HANSE_COMPRESS_AFTER", "P32D")
+
+    def invoke(*args: str) -> str:
+        done = CliRunner().invoke(command.main, args)
+        assert done.exit_code == 0, done.output
+        return done.output
+
+    return invoke
+
+
+def one(engine: str, query: str) -> tuple[Any, ...] | None:
+    with psycopg.connect(engine, autocommit=True) as conn:
+        cursor = conn.execute(query)
+        return cursor.fetchone() if cursor.description else None
+
+
+def test_old_chunks_are_compressed_take_late_readings_and_are_dropped_without_their_hours(engine, run, monkeypatch):
+    run("migrate")
+    with psycopg.connect(engine, autocommit=True) as conn:
+        conn.execute("insert into store.city (key, name, max_age) values ('kiel', 'Kiel', '31 days')")
+        for aggregation in AGGREGATIONS:
+            conn.execute(
+                "insert into store.property (key, unit, domain, kind, aggregation, minimum, maximum)"
+                f" values ('{aggregation}', '1', 'weather', 'gauge', '{aggregation}', 0, 1)"
+            )
+        conn.execute(
+            "insert into store.datastream (city_id, device, channel, property_id, raw_key, raw_unit, dialect)"
+            " select 1, 'd', '', property_id, '', '', '' from store.property order by property_id"
+        )
+        conn.execute(FILL)
+    assert "compress" in run("maintain", "--dry-run")
+    run("maintain", "--once")
+    compressed, old = one(engine, COMPRESSED) or (0, 0)
+    assert compressed == old > 3
+    with psycopg.connect(engine, autocommit=True) as conn:
+        conn.execute("set timezone = 'UTC'")
+        assert differences(conn) == {}
+        hour = conn.execute("select min(hour) + interval '1 hour' from store.observation_hour").fetchone()
+        assert hour is not None
+        at = hour[0] + timedelta(minutes=30)
+        conn.execute("select store.batch_limits()")
+        conn.execute("insert into store.observation values (1, 1, 0, %s, 99, %s)", (at, at))
+        conn.execute("insert into store.rollup_dirty values (1, %s)", (hour[0],))
+        with pytest.raises(psycopg.errors.UniqueViolation):
+            conn.execute("insert into store.observation values (1, 1, 0, %s, 98, %s)", (at, at))
+        merged = "insert into store.observation values (1, 1, 0, %s, 98, %s) on conflict do nothing"
+        assert conn.execute(merged, (at, at)).rowcount == 0
+        assert conn.execute(PARTIAL).fetchone() == (1,)
+    run("maintain", "--once")
+    assert one(engine, PARTIAL) == (0,)
+    with psycopg.connect(engine, autocommit=True) as conn:
+        conn.execute("set timezone = 'UTC'")
+        assert differences(conn) == {}
+        assert conn.execute(
+            "select maximum from store.observation_hour where hour = %s and datastream_id = 1", (hour[0],)
+        ).fetchone() == (99.0,)
+
+    # The city asks for less by now, so less may be kept; the hours stay.
+    hours = one(engine, "select count(*) from store.observation_hour")
+    one(engine, "update store.city set max_age = '10 days'")
+    monkeypatch.setenv("HANSE_RAW_RETENTION", "P33D")
+    assert "drop readings" in run("maintain", "--dry-run")
+    run("maintain", "--once")
+    assert one(engine, "select min(phenomenon_time) >= now() - interval '34 days' from store.observation") == (True,)
+    assert one(engine, "select count(*) from store.observation_hour") == hours
