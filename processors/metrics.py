@@ -68,7 +68,7 @@ UNACCOUNTED = Gauge(
 )
 LEDGER_READ = Gauge(
     "hanse_ledger_read_timestamp_seconds",
-    "When hanse_ledger_unaccounted was read last, Unix time; NaN before. Old: the verdict is not of now.",
+    "When hanse_ledger_unaccounted was read last, Unix time; 0 before. Old: the verdict is not of now.",
 )
 ROLLBACKS = Counter(
     "hanse_processor_rollbacks_total",
@@ -160,7 +160,6 @@ class Metrics:
         self._paused: Collection[str] = ()
         self._waits = False
         self._progress = self._heartbeat = time.monotonic()
-        LEDGER_READ.set(float("nan"))
         for city in self._cities:
             PAUSED.labels(city)
             for outcome in ("stored", "duplicate", "dead_lettered", "ignored"):
