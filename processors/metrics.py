@@ -18,7 +18,7 @@ from ingest.wire import city_of
 from processors.pipeline import LogAwayError
 from processors.standard.observation import Reason
 from storage.errors import Fenced
-from storage.rows import Batch, Outcome, TopicPartition
+from storage.rows import REPLAY_OUTCOMES, Batch, Outcome, TopicPartition
 
 log = structlog.get_logger()
 
@@ -89,8 +89,8 @@ PAUSED = Gauge(
 )
 REPLAYED = Counter(
     "hanse_processor_replayed_total",
-    "Dead letters' readings sent once more, by what became of them: stored, duplicate, corrected, dead (not cured yet), "
-    "ignored (replayed twice).",
+    "Dead letters' readings sent once more, by what became of them: stored, duplicate, corrected, dead (not cured "
+    "yet), ignored (replayed twice).",
     ["city", "outcome"],
 )
 HALTED = Gauge(
@@ -164,6 +164,8 @@ class Metrics:
             PAUSED.labels(city)
             for outcome in ("stored", "duplicate", "dead_lettered", "ignored"):
                 READINGS.labels(city, outcome)
+            for outcome in REPLAY_OUTCOMES:
+                REPLAYED.labels(city, outcome)
             for outcome in ("decoded", "dead_lettered", "ignored"):
                 MESSAGES.labels(city, outcome)
             for reason in Reason:
@@ -273,6 +275,7 @@ class Metrics:
         self.kafka(reachable=True)
         records: Tally[str] = Tally()
         seconds: dict[str, float] = {}
+        waits = False  # for what this process could do something about
         now = time.time()
         for partition, end in ends.items():
             committed = self.committed_offsets.get(partition)
@@ -283,6 +286,7 @@ class Metrics:
             records[city] += waiting
             seconds.setdefault(city, 0.0)
             if waiting:
+                waits = waits or not (city in self._paused or partition in self.partitions_halted)
                 since = max(committed[1], self._caught_up.get(partition, 0.0))
                 seconds[city] = max(seconds[city], now - since)
             else:
@@ -294,7 +298,7 @@ class Metrics:
             else:
                 LAG_RECORDS.remove(city)
                 LAG_SECONDS.remove(city)
-        self._waits = any(count for city, count in records.items() if city not in self._paused)
+        self._waits = waits
         if not self._waits:
             self._progress = time.monotonic()
         STALLED.set(bool(self.stalled()))

@@ -154,6 +154,8 @@ class _Start:
         self._endpoints = endpoints
         data = folder(store() / "data")
         fetch.prometheus(self._report)
+        # Ports change with every start: what an earlier stack's processes said last would count for five minutes more.
+        shutil.rmtree(data / "prometheus", ignore_errors=True)
         server = Prometheus(data / "prometheus", targets=endpoints.metrics, run=RUN).start()
         endpoints.prometheus = f"127.0.0.1:{server.port}"
         self._done()

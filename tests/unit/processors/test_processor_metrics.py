@@ -130,6 +130,17 @@ def test_the_time_of_an_outage_is_no_stall(seen, clock):
     assert seen.unhealthy() == []
 
 
+def test_a_partition_that_waits_for_newer_code_is_no_stall(seen, clock):
+    seen.positioned({ROSTOCK: (0, None)})
+    seen.halted({ROSTOCK: "state of a newer format"})
+    seen.database(reachable=True)
+    seen.lag({ROSTOCK: 9})
+    clock.now += STALL_SECONDS + 1
+    seen.lag({ROSTOCK: 9})
+    seen.pulse()
+    assert seen.unhealthy() == []
+
+
 def test_a_commit_ends_a_stall(seen, clock):
     seen.positioned({ROSTOCK: (0, None)})
     clock.now += STALL_SECONDS + 1
