@@ -27,7 +27,7 @@ CHECKOUT = Path(__file__).parents[2]
 RULES = CHECKOUT / "deploy/prometheus"
 SCALE = 30
 WAIT = 90.0
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("the stack and its Prometheus")]
 
 
 def until(what, seconds=WAIT):
