@@ -13,6 +13,7 @@ from local.paths import CHECKOUT, give
 from local.server import Server
 
 RULES = CHECKOUT / "deploy/prometheus"
+RULE_FILES = ("rules.yml", "alerts.yml")
 Targets = Mapping[str, str]  # process name, as in `gateway-rostock`, to host:port
 
 
@@ -22,7 +23,7 @@ def job(name: str) -> str:
 
 
 class Prometheus(Server):
-    """One Prometheus. `interval`: seconds between scrapes and between evaluations; `rules`: YAML by file name."""
+    """One Prometheus. `interval`: seconds between scrapes and between evaluations; `rules`: the folder of its rules."""
 
     kind = "prometheus"
 
@@ -37,8 +38,8 @@ class Prometheus(Server):
     def prepare(self, programs: fetch.Installation) -> list[str | Path]:  # noqa: ARG002  (its program is its own)
         """Write prometheus.yml; targets are in a file of their own, read again when it changes."""
         self.make_folder(self.directory / "data")
-        for path in sorted(self._rules.glob("*.rules.yml")):
-            give(Path(shutil.copyfile(path, self.directory / path.name)))
+        for name in RULE_FILES:
+            give(Path(shutil.copyfile(self._rules / name, self.directory / name)))
         self.aim(self._targets)
         self.write(
             "prometheus.yml",
@@ -49,7 +50,7 @@ class Prometheus(Server):
                         "scrape_timeout": self._interval,
                         "evaluation_interval": self._interval,
                     },
-                    "rule_files": ["*.rules.yml"],
+                    "rule_files": RULE_FILES,
                     "scrape_configs": [
                         {
                             "job_name": "hanse",

@@ -52,8 +52,8 @@ Every process serves `/metrics` at HANSE_HTTP_ADDRESS. Names follow Prometheus' 
 for counters. Labels are bounded (city, reason, outcome, …), never a device. Counters of a city exist from the start, at
 0, so `increase()` sees the first event; a gauge that is not known is NaN or absent, and never a comforting 0.
 
-Alerts: [runbook.md](runbook.md). Rules: [hanse.rules.yml](../deploy/prometheus/hanse.rules.yml),
-[alerts.rules.yml](../deploy/prometheus/alerts.rules.yml). Dashboards: [deploy/grafana](../deploy/grafana).
+Alerts: [runbook.md](runbook.md). Rules: [rules.yml](../deploy/prometheus/rules.yml),
+[alerts.yml](../deploy/prometheus/alerts.yml). Dashboards: [deploy/grafana](../deploy/grafana).
 
 ## What one asks first
 

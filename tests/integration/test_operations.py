@@ -21,10 +21,10 @@ import pytest
 from grafana.build import DASHBOARDS
 from local import fetch, paths
 from local.process import recorded
+from local.prometheus import RULE_FILES, RULES
 from prometheus.metrics_page import QUESTIONS
 
 CHECKOUT = Path(__file__).parents[2]
-RULES = CHECKOUT / "deploy/prometheus"
 SCALE = 30
 WAIT = 90.0
 pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("the stack and its Prometheus")]
@@ -95,8 +95,8 @@ def stack():
 @pytest.fixture(scope="module")
 def prometheus(servers, stack):
     rules = Path(tempfile.mkdtemp(prefix="hanse rules "))
-    for path in RULES.glob("*.rules.yml"):
-        (rules / path.name).write_text(scaled(path.read_text()))
+    for name in RULE_FILES:
+        (rules / name).write_text(scaled((RULES / name).read_text()))
     server = servers.prometheus(targets=stack.metrics, interval=1.0, rules=rules)
     until(lambda: len(server.query("up == 1")) == len(stack.metrics))
     until(lambda: len(server.query("stage:hanse_saturation:ratio")) == 4)

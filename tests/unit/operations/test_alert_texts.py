@@ -30,8 +30,8 @@ def rules(name):
     return found
 
 
-ALERTS = rules("alerts.rules.yml")
-RECORDED = rules("hanse.rules.yml")
+ALERTS = rules("alerts.yml")
+RECORDED = rules("rules.yml")
 KNOWN = {metric.name for found in metrics().values() for metric in found}
 
 
