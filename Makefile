@@ -3,6 +3,7 @@ SHELL := /bin/bash
 PY := .venv/bin/python
 SECONDS ?= 0
 DEMO ?=
+PROMETHEUS ?=
 WORKLOADS ?= S1,S100
 WORKERS ?= 3
 export PYTHONPATH := deploy
@@ -15,8 +16,8 @@ export PYTHONPATH := deploy
 	.venv/bin/pip install --quiet --no-deps --no-build-isolation -e .
 	touch $@
 
-up: .venv/ready  ## start servers and pipeline in the background (DEMO=1: the simulator too)
-	$(PY) -m local up $(if $(DEMO),--demo)
+up: .venv/ready  ## start servers and pipeline in the background (DEMO=1: the simulator too, PROMETHEUS=1: Prometheus too)
+	$(PY) -m local up $(if $(DEMO),--demo) $(if $(PROMETHEUS),--prometheus)
 
 down: .venv/ready  ## stop everything that `up` started
 	$(PY) -m local down

@@ -7,7 +7,6 @@ import logging
 import signal
 import sys
 from collections.abc import Coroutine
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -26,6 +25,7 @@ from ingest.health import Health
 from ingest.kafka import Kafka, KafkaLoginError
 from ingest.mqtt import Connection, LoginRefusedError
 from ingest.settings import Settings
+from service.build import announce
 from service.http import AddressTakenError, Endpoints
 from service.settings import faults
 
@@ -75,7 +75,8 @@ def _settings() -> Settings:
     service.logs.configure(level=settings.log_level)
     # Their connection errors would be repeated without their cause; ours carry it.
     logging.getLogger("aiokafka").setLevel(logging.DEBUG if settings.log_level == "DEBUG" else logging.CRITICAL)
-    stamina.instrumentation.set_on_retry_hooks([stamina.instrumentation.PrometheusOnRetryHook])
+    # Its own counter has the attempt's number for a label: without a bound where we retry for ever.
+    stamina.instrumentation.set_on_retry_hooks([])
     return settings
 
 
@@ -106,13 +107,13 @@ async def _run(settings: Settings, city: City) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    metrics.announce("gateway")
+    version = announce("gateway")
     health = Health(metrics.CityMetrics(city.key), city.limits.silent_after.total_seconds())
     endpoints = Endpoints(settings.http_address, unready=health.unready, unhealthy=health.unhealthy)
     try:
         log.info(
             "gateway starts",
-            version=version("hanse-sensor-pipeline"),
+            version=version,
             city=city.key,
             client_id=city.client_id,
             http_port=endpoints.port,
@@ -174,7 +175,7 @@ async def _create_topics(settings: Settings, cities: list[City]) -> None:
 
 async def _check(settings: Settings, city: City) -> None:
     wrong = []
-    connection = Connection(city, lambda _connection, _present: None, lambda _deliveries: None, passing=True)
+    connection = Connection(city, lambda _connection, _present: None, lambda _deliveries: None, passing="check")
     try:
         await connection.open()
         await connection.close()

@@ -55,6 +55,12 @@ def _key(text: str) -> str:
     return text
 
 
+def _no_wildcard(text: str) -> str:
+    if text and set(_filter(text)) & set("+#"):
+        raise ValueError("one topic without '+' and '#', or empty")
+    return text
+
+
 TopicFilter = Annotated[str, AfterValidator(_filter)]
 Zone = Annotated[str, AfterValidator(_zone)]
 CityKey = Annotated[str, AfterValidator(_key)]
@@ -87,6 +93,8 @@ class Mqtt(_Table):
     username: str | None = None
     password_file: Path | None = None
     subscribe: tuple[TopicFilter, ...] = ()  # empty: the routes' filters
+    # Where the broker tells how many messages it dropped, a plain number (Mosquitto's here); empty: it is not asked.
+    dropped_topic: Annotated[str, AfterValidator(_no_wildcard)] = "$SYS/broker/publish/messages/dropped"
 
     @model_validator(mode="after")
     def _whole(self) -> "Mqtt":

@@ -13,7 +13,7 @@ from typing import Protocol
 import stamina
 import structlog
 
-from ingest import routing, wire
+from ingest import broker, routing, wire
 from ingest.acks import AckTracker, InFlight
 from ingest.city import City
 from ingest.forward import RECORD_OVERHEAD, Forwarder, Producer, Record
@@ -57,6 +57,9 @@ class Gateway:
         self._new_connection = connection
         self._health = health
         self._metrics = CityMetrics(city.key)
+        self._metrics.silent_after.set(city.limits.silent_after.total_seconds())
+        self._metrics.in_flight_limit.set(settings.gateway_max_in_flight)
+        self._metrics.in_flight_bytes_limit.set(settings.gateway_max_in_flight_bytes)
         self._tracker = AckTracker()
         self._in_flight = InFlight(settings.gateway_max_in_flight, settings.gateway_max_in_flight_bytes)
         self._target = routing.targets(
@@ -86,6 +89,7 @@ class Gateway:
                 ("pulse", self._health.pulse()),
                 ("watch kafka", self._health.watch_kafka(self._kafka, self._forwarder)),
                 ("watch clock", self._health.watch_clock(self._kafka)),
+                ("watch broker", broker.watch_dropped(self._city, self._metrics.broker_dropped, self._new_connection)),
             )
         ]
         stopped = asyncio.create_task(stop.wait())

@@ -57,12 +57,12 @@ class Connection:
     `accepted(self, present)` is called once, when the broker took the login, before anything is received: it says
     whether the broker had our session. `receive` gets each read's messages, in order. Neither may block. `lost` is done
     once, with the reason, when the connection is gone; with an exception if a bug ended it. While messages come the
-    socket is read every `pace` seconds, so that one wake-up serves many. A `passing` connection leaves the gateway's
-    session alone: it has a client id of its own and no session.
+    socket is read every `pace` seconds, so that one wake-up serves many. A connection that is `passing` (check, watch)
+    leaves the gateway's session alone: it has a client id of its own, ending in that word, and no session.
     """
 
     def __init__(
-        self, city: City, accepted: Accepted, receive: Receive, *, pace: float = 0.0, passing: bool = False
+        self, city: City, accepted: Accepted, receive: Receive, *, pace: float = 0.0, passing: str = ""
     ) -> None:
         self._city = city
         self._pace = pace
@@ -104,7 +104,9 @@ class Connection:
 
     def _start(self, mqtt: Mqtt) -> None:
         client = self._client = _Client(
-            self._stream, self._city.client_id + "-check" * self._passing, clean_session=self._passing
+            self._stream,
+            f"{self._city.client_id}-{self._passing}" if self._passing else self._city.client_id,
+            clean_session=bool(self._passing),
         )
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
@@ -116,10 +118,10 @@ class Connection:
         self._loop.add_reader(self._stream.fileno(), self._wake)
         self._tick()
 
-    async def subscribe(self, filters: tuple[str, ...]) -> None:
-        """Subscribe at QoS 1 and wait for the broker's word. Raises ConnectionError naming what it refused."""
-        granted = await self._asked(self._client.subscribe([(text, GRANTED_QOS) for text in filters]))
-        refused = [text for text, code in zip(filters, granted, strict=True) if code != GRANTED_QOS]
+    async def subscribe(self, filters: tuple[str, ...], qos: int = GRANTED_QOS) -> None:
+        """Subscribe and wait for the broker's word. Raises ConnectionError naming what it refused."""
+        granted = await self._asked(self._client.subscribe([(text, qos) for text in filters]))
+        refused = [text for text, code in zip(filters, granted, strict=True) if code != qos]
         if refused:
             raise ConnectionError(f"MQTT broker refuses to subscribe to {', '.join(refused)}")
 

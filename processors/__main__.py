@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import gc
-import importlib.metadata
 import logging
 import os
 import signal
@@ -36,6 +35,7 @@ from processors.pipeline import LogAwayError, Pipeline, backoff
 from processors.profiles import ProfileError, directory
 from processors.settings import Settings
 from processors.stations import Stations
+from service.build import announce
 from service.http import AddressTakenError, Endpoints
 from service.settings import faults
 from storage.errors import Refused, Unavailable
@@ -161,9 +161,9 @@ def _refuse(*lines: str) -> None:
 
 
 async def _run(settings: Settings, cities: Sequence[City], profiles: Profiles, *, accept_loss: bool) -> None:
-    version = importlib.metadata.version("hanse-sensor-pipeline")
-    metrics = Metrics([city.key for city in cities], version=version)
-    endpoints = Endpoints(settings.http_address, unready=metrics.unready)
+    version = announce("processor")
+    metrics = Metrics([city.key for city in cities])
+    endpoints = Endpoints(settings.http_address, unready=metrics.unready, unhealthy=metrics.unhealthy)
     log.info("processor starts", version=version, http_port=endpoints.port, cities=[city.key for city in cities])
     writer = Writer(settings.database_dsn)
     consumer = kafka.Consumer(
@@ -186,6 +186,7 @@ async def _run(settings: Settings, cities: Sequence[City], profiles: Profiles, *
         stack.callback(endpoints.close)
         stack.push_async_callback(writer.close)
         stack.push_async_callback(consumer.close)
+        stack.callback(asyncio.create_task(_pulse(metrics)).cancel)
         work = asyncio.create_task(_work(cities, writer, consumer, pipeline, metrics))
         stop = asyncio.create_task(stopped.wait())
         await asyncio.wait({work, stop}, return_when=asyncio.FIRST_COMPLETED)
@@ -231,6 +232,12 @@ async def _patiently(act: Callable[[], Awaitable[None]]) -> None:
             log.error(str(error), retrying=True)  # noqa: TRY400  (one line for a person, no traceback)
             await asyncio.sleep(backoff(failures))
             failures += 1
+
+
+async def _pulse(metrics: Metrics) -> None:
+    while True:
+        metrics.pulse()
+        await asyncio.sleep(1.0)
 
 
 async def _watch_lag(consumer: kafka.Consumer, metrics: Metrics) -> None:

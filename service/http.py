@@ -1,12 +1,15 @@
-"""The three addresses every process serves: /metrics, /healthz and /readyz.
+"""The three addresses every process serves: /metrics, /healthz and /readyz; and pages, where a process has some.
 
 `/healthz` answers 200 while the process's loop turns (a supervisor restarts it otherwise); `/readyz` answers 503 with
 one
 reason a line while something outside is away. Both call back into the process and must not block: they read flags.
 """
 
+import base64
+import hashlib
+import re
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from socketserver import ThreadingMixIn
 from typing import TYPE_CHECKING
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
@@ -17,6 +20,7 @@ if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIEnvironment
 
 Reasons = Callable[[], Sequence[str]]
+Page = Callable[[], tuple[list[tuple[str, str]], bytes]]
 
 
 class AddressTakenError(OSError):
@@ -45,18 +49,24 @@ class Endpoints:
         unready: Reasons,
         unhealthy: Reasons = tuple,
         registry: CollectorRegistry = REGISTRY,
+        pages: Mapping[str, Page] | None = None,
     ) -> None:
         host, _, port = address.rpartition(":")
         metrics = make_wsgi_app(registry)
+        known = pages or {}
 
         def app(environ: "WSGIEnvironment", start: "StartResponse") -> Iterable[bytes]:
-            path = environ.get("PATH_INFO")
+            path = str(environ.get("PATH_INFO"))
             if path == "/metrics":
                 return metrics(environ, start)  # type: ignore[no-any-return]
-            reasons = {"/healthz": unhealthy, "/readyz": unready}.get(str(path))
+            if path in known:
+                headers, body = known[path]()
+                start("200 OK", [*headers, ("X-Content-Type-Options", "nosniff"), ("Content-Length", str(len(body)))])
+                return [body]
+            reasons = {"/healthz": unhealthy, "/readyz": unready}.get(path)
             if reasons is None:
                 start("404 Not Found", [("Content-Type", "text/plain; charset=utf-8")])
-                return [b"/metrics /healthz /readyz\n"]
+                return [" ".join(["/metrics", "/healthz", "/readyz", *known]).encode() + b"\n"]
             why = reasons()
             start(
                 "503 Service Unavailable" if why else "200 OK",
@@ -78,3 +88,25 @@ class Endpoints:
         """Stop listening; scrapes under way are cut."""
         self._server.shutdown()
         self._server.server_close()
+
+
+def html(text: str) -> Page:
+    """A page that may run its own inline script and style and load nothing from anywhere else."""
+    allowed = {
+        kind: " ".join(
+            f"'sha256-{base64.b64encode(hashlib.sha256(inline.encode()).digest()).decode()}'"
+            for inline in re.findall(rf"<{kind}>(.*?)</{kind}>", text, re.DOTALL)
+        )
+        for kind in ("script", "style")
+    }
+    policy = (
+        f"default-src 'none'; script-src {allowed['script']}; style-src {allowed['style']}; img-src data:; "
+        "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
+    )
+    headers = [
+        ("Content-Type", "text/html; charset=utf-8"),
+        ("Content-Security-Policy", policy),
+        ("Referrer-Policy", "no-referrer"),
+        ("Cache-Control", "no-cache"),
+    ]
+    return lambda: (headers, text.encode())

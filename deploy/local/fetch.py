@@ -225,3 +225,22 @@ def install(report: Callable[[str], None] = lambda _: None) -> Installation:
     postgres, mosquitto = servers.result()
     java, environment, root = kafka.result()
     return Installation(postgres, mosquitto, java, environment, root / "libs", root / "data/bootstrap.checkpoint")
+
+
+@functools.cache
+def prometheus(report: Callable[[str], None] = lambda _: None) -> Path:
+    """The folder of prometheus and promtool, fetched when first asked for. MissingPrerequisiteError, LocalError."""
+    if debian.available():
+
+        def make(temporary: Path, final: Path) -> None:
+            report("fetching Prometheus (40 MB) …")
+            debian.fetch_prometheus(commands, temporary, final)
+
+        with locked("fetch-prometheus"), Commands() as commands:
+            return part("prometheus", debian.PROMETHEUS_RECIPE, make) / "usr/bin"
+    found = shutil.which("prometheus")
+    if found and shutil.which("promtool", path=str(Path(found).parent)):
+        return Path(found).parent
+    raise MissingPrerequisiteError(
+        f"neither Debian's apt nor prometheus and promtool on the PATH: install prometheus, {OTHER_WAY}"
+    )

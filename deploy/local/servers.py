@@ -3,6 +3,7 @@
 from local.kafka import Kafka
 from local.mosquitto import Mosquitto
 from local.postgres import Postgres
+from local.prometheus import Prometheus
 from local.server import Server
 
-__all__ = ["Kafka", "Mosquitto", "Postgres", "Server"]
+__all__ = ["Kafka", "Mosquitto", "Postgres", "Prometheus", "Server"]

@@ -19,6 +19,7 @@ from local import cityfiles, fetch
 from local.commands import Commands, all_done
 from local.paths import CHECKOUT, HOME, OWNED, account, folder, free_port, locked, store
 from local.process import Process, ServerError, recorded, sweep, tail
+from local.prometheus import Prometheus
 from local.servers import Kafka, Mosquitto, Postgres
 
 CITY_FILES = CHECKOUT / "deploy/cities"
@@ -38,6 +39,7 @@ class Endpoints:
     cities_dir: str
     mqtt: dict[str, int]
     metrics: dict[str, str] = field(default_factory=dict)
+    prometheus: str | None = None
 
     def environment(self) -> dict[str, str]:
         """What a process of the pipeline, or a person, needs to find the stack."""
@@ -58,7 +60,9 @@ def running() -> Endpoints | None:
     return Endpoints(**json.loads(STATE.read_text()))
 
 
-def up(*, demo: bool = False, servers_only: bool = False, report: Report = print) -> Endpoints:
+def up(
+    *, demo: bool = False, servers_only: bool = False, prometheus: bool = False, report: Report = print
+) -> Endpoints:
     """Start everything unless all of it runs; with `demo` the simulator too. LocalError says what failed."""
     with locked("stack"):
         endpoints = running()
@@ -70,6 +74,9 @@ def up(*, demo: bool = False, servers_only: bool = False, report: Report = print
                 endpoints = start.servers() if servers_only else start.everything()
         else:
             report("It runs already.")
+        if prometheus and endpoints.prometheus is None:
+            with _Start(report) as start:
+                start.prometheus(endpoints)
         if demo and not any(one.name == "simulator" for one in recorded(RUN)):
             with _Start(report) as start:
                 start.simulator()
@@ -87,7 +94,7 @@ def _end_all() -> list[str]:
     """Whoever writes ends before what it writes to; all of a kind at once."""
     STATE.unlink(missing_ok=True)
     ended = []
-    for tier in ("simulator", "gateway-", "processor", "maintain", ""):
+    for tier in ("simulator", "prometheus", "status", "gateway-", "processor", "maintain", ""):
         processes = [one for one in recorded(RUN) if one.name.startswith(tier)]
         ended += [one.name for one in processes if one.identity.alive()]
         if processes:
@@ -140,7 +147,19 @@ class _Start:
         processor = self._pool.submit(self._pipeline, "processor", "processors", *self._mqtt)
         maintain = self._pool.submit(self._pipeline, "maintain", "storage", verb="maintain")
         all_done([*gateways, processor, maintain])
+        self._pipeline("status", "status")
         return self._done()
+
+    def prometheus(self, endpoints: Endpoints) -> None:
+        """Prometheus on everything that runs; fetched now if it is not there."""
+        self._endpoints = endpoints
+        data = folder(store() / "data")
+        fetch.prometheus(self._report)
+        # Ports change with every start: what an earlier stack's processes said last would count for five minutes more.
+        shutil.rmtree(data / "prometheus", ignore_errors=True)
+        server = Prometheus(data / "prometheus", targets=endpoints.metrics, run=RUN).start()
+        endpoints.prometheus = f"127.0.0.1:{server.port}"
+        self._done()
 
     def simulator(self) -> None:
         """The sensors of all cities, until they are ended."""
@@ -203,7 +222,8 @@ class _Start:
         """Start one of the pipeline's processes and wait until it says it is ready."""
         address = f"127.0.0.1:{free_port()}"
         files = [str(CITIES / f"{city}.toml") for city in cities]
-        process = self._process(name, module, verb, *files, HANSE_HTTP_ADDRESS=address, HANSE_PROCESSOR_INSTANCE=name)
+        told = {"HANSE_PROCESSOR_INSTANCE": name, "HANSE_STATUS_PROCESSES": ",".join(self._endpoints.metrics.values())}
+        process = self._process(name, module, verb, *files, HANSE_HTTP_ADDRESS=address, **told)
         process.spawn()
         process.wait_until(lambda: _answers(f"http://{address}/readyz"), seconds=READY_SECONDS)
         self._endpoints.metrics[name] = address

@@ -68,6 +68,7 @@ class Intake:
         streams = StreamTable()
         streams.changed = _Unchanging()
         self._slots = Mapping(streams)
+        self._scope = self._slots.scope(city.key, DIALECT, "")
         self._stations = Stations([city])
         self._known: dict[tuple[str, str, str, str], int] = {}
 
@@ -142,9 +143,10 @@ class Intake:
             )
         if len(channel) > LONGEST_NAME:
             return Fault(Reason.MALFORMED, f"channel has {len(channel)} characters, at most {LONGEST_NAME} are taken")
-        slot = self._slots.slot(self._city, DIALECT, Reading(device, channel, name, None, unit or None, None, name))
+        slot = self._slots.slot(self._scope, Reading(device, channel, name, None, unit or None, None, name))
         if isinstance(slot, Refused):
             return Fault(slot.reason, slot.detail)
+        assert isinstance(slot, int), "a named property is neither looked up nor left out"
         self._known[key] = slot + 1
         return slot + 1
 

@@ -92,6 +92,7 @@ class Rig:
         self.city = City.model_validate(
             {
                 "city": {"key": "unit", "name": "Unit"},
+                "mqtt": {"dropped_topic": ""},
                 "route": [{"filter": topic, "dialect": "hanse"} for topic in topics],
                 "limits": limits or {},
             }

@@ -1,0 +1,1 @@
+"""What an operator looks at without Grafana: one live page, and metrics that only the database knows. Reads only."""
