@@ -65,6 +65,8 @@ def unfit(letter: Letter, *, with_payload: bool) -> str | None:
         return "payload purged"
     if letter["stub"]:
         return "only the payload's beginning was kept"
+    if not letter["topic"].startswith(wire.TOPIC_PREFIX):
+        return "a row of an imported file: correct the file and import it again"
     if not letter["mqtt_topic"]:
         return "no MQTT topic: no gateway of ours wrote it"
     return None

@@ -10,6 +10,7 @@ from processors.assembling import chosen, split
 from processors.batching import Intake
 from processors.cursor import Bounds, Cursor
 from processors.readings import GATEWAY_TIME
+from processors.replaying import unfit
 from processors.standard.observation import Ignored, Reading, Reason, Rejection
 from storage.rows import Batch, Replays
 from tests.simulated.log import SimulatedRecord
@@ -183,3 +184,18 @@ def test_a_receive_time_beyond_all_clocks_stops_nothing() -> None:
     far = record(0, payload("w1", 0, 1))._replace(timestamp=2**63 - 1)
     before = record(1, payload("w1", 0, 1))._replace(timestamp=-1)
     assert [letter.reason for letter in intake(far, before).take().dead] == ["time_out_of_range"] * 2
+
+
+@pytest.mark.parametrize(
+    ("told", "why"),
+    [
+        ({"topic": "import:ab12"}, "correct the file and import it again"),
+        ({"stub": True}, "only the payload's beginning was kept"),
+        ({"mqtt_topic": ""}, "no MQTT topic"),
+    ],
+)
+def test_a_letter_that_no_gateway_could_send_again_is_not_replayed(told, why):
+    letter = {"topic": "hanse.raw.wismar", "stub": False, "mqtt_topic": "hanse/wismar/weather/w1"}
+    assert unfit(letter, with_payload=True) is None
+    assert why in str(unfit(letter | told, with_payload=True))
+    assert unfit(letter, with_payload=False) == "payload purged"

@@ -107,7 +107,8 @@ def test_a_migration_out_of_form_is_a_bug(file, text):
         migration(file, text)
 
 
-def test_only_what_is_missing_is_pending_and_an_altered_file_is_refused():
+def test_only_what_is_missing_is_pending_and_an_altered_file_is_refused(monkeypatch):
+    monkeypatch.setattr("storage.schema.NEEDED", 1)
     one, two = Migration(1, "one", "a", 1), Migration(2, "two", "b", 1)
     done = {1: ("one", one.checksum, 1)}
     assert [two] == pending([one, two], done)
