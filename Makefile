@@ -26,7 +26,7 @@ demo: .venv/ready  ## the seven cities live in the terminal (SECONDS=60: stop by
 	@$(PY) -m local demo --seconds $(SECONDS)
 
 test: .venv/ready  ## everything but the long runs
-	$(PY) -m pytest -m "not long" -n $(WORKERS) --dist loadgroup
+	$(PY) -m pytest -m "not long" -n $(WORKERS) --dist loadfile
 
 test-long: .venv/ready  ## the runs that take minutes
 	$(PY) -m pytest -m long --timeout 3600

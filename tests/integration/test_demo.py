@@ -11,8 +11,6 @@ import pytest
 from local import demo, stack
 from local.paths import CHECKOUT
 
-pytestmark = pytest.mark.xdist_group("the stack of the checkout")
-
 SECONDS = 5
 
 

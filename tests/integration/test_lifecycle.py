@@ -104,7 +104,8 @@ def test_dead_letters_go_with_their_messages_give_their_bytes_back_and_are_noted
     for offset, (age, state) in enumerate([(100, "open"), (100, "closed"), (1, "open")]):
         at = NOW + timedelta(seconds=offset)
         conn.execute(
-            "insert into store.dead_message values ('t', 0, %s, %s, 1, 'x', false, false, false, repeat('a', 1000)::bytea)",
+            "insert into store.dead_message "
+            "values ('t', 0, %s, %s, 1, 'x', false, false, false, repeat('a', 1000)::bytea)",
             (offset, at),
         )
         conn.execute(

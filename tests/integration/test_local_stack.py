@@ -23,8 +23,6 @@ from local.process import Identity, Process, ServerError, recorded
 from local.servers import Kafka, Mosquitto, Postgres
 from paho.mqtt import publish, subscribe
 
-pytestmark = pytest.mark.xdist_group("the stack of the checkout")
-
 CHECKOUT = Path(__file__).parents[2]
 READY = 60
 
