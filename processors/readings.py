@@ -143,21 +143,8 @@ class Readings:
 
     def _refuse_reading(self, number: int, offset: int, place: int, leaf: Reading, why: Refused) -> None:
         value = None if leaf.value is None else repr(leaf.value)
-        self.dead.append(
-            DeadLetter(
-                number,
-                offset,
-                place,
-                why.reason,
-                why.detail,
-                leaf.device,
-                leaf.channel,
-                leaf.key,
-                value,
-                leaf.unit,
-                leaf.time,
-            )
-        )
+        told = Rejection(why.reason, why.detail, leaf.device, leaf.channel, leaf.key, value, leaf.unit, leaf.time)
+        self.dead.append(letter(number, offset, place, told))
 
     def columns(self, tallies: Sequence[Tally], ages: Sequence[int], aheads: Sequence[int]) -> Columns:
         """All rows in the order they came; what is outside the window or not finite becomes a dead letter.

@@ -244,6 +244,13 @@ def test_secrets_in_payload_topic_and_letter_are_masked_before_anything_is_kept(
     assert "F3A91C0D" not in everything
 
 
+def test_a_secret_that_is_a_number_is_masked_in_its_letter_too() -> None:
+    secret = reading(key="api_key", value=48151623.0, unit=None, property=None)
+    (letter,) = batch(record(0, [secret])).dead
+    assert letter.reason == Reason.UNMAPPED_PROPERTY
+    assert "48151623" not in f"{letter}"
+
+
 def test_a_wall_clock_is_read_in_the_zone_of_its_device() -> None:
     def zoned(message: Message) -> Decoded:
         device = message.topic.rpartition("/")[2]
