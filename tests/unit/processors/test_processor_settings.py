@@ -1,0 +1,26 @@
+"""A processor's environment: what is wrong with it is said before anything connects, and no secret with it."""
+
+import pytest
+from pydantic import ValidationError
+
+from processors.settings import Settings
+from service.settings import faults
+
+
+@pytest.mark.parametrize(
+    ("dsn", "told"),
+    [
+        ("host=db password=hunter2", "HANSE_DATABASE_DSN: holds a password; name a file instead"),
+        ("nonsense", "HANSE_DATABASE_DSN: not a connection string"),
+        ("host=db passfile=/nowhere/at/all", "HANSE_DATABASE_DSN: password file /nowhere/at/all: No such file"),
+    ],
+)
+def test_a_connection_string_is_held_to_what_the_other_programs_hold_it_to(
+    monkeypatch: pytest.MonkeyPatch, dsn: str, told: str
+) -> None:
+    monkeypatch.setenv("HANSE_DATABASE_DSN", dsn)
+    with pytest.raises(ValidationError) as caught:
+        Settings()
+    (line,) = faults(caught.value)
+    assert line.startswith(told)
+    assert "hunter2" not in f"{line}{caught.value}"
