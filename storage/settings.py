@@ -87,7 +87,7 @@ class Retention(Settings):
 class Maintain(Retention):
     """And how the daemon goes about it."""
 
-    http_address: str = Field(default="127.0.0.1:9103", pattern=r"^.*:\d{1,5}$")
+    http_address: str = Field(default="127.0.0.1:9104", pattern=r"^.*:\d{1,5}$")
     maintain_interval: timedelta = Field(default=timedelta(seconds=15), ge=timedelta(seconds=1), le=timedelta(hours=1))
 
 
