@@ -97,7 +97,7 @@ begin
     store.dead_letter_bytes, store.dead_letter_purge, store.rollup_state, store.rollup_dirty,
     store.schema_migration to hanse_metrics;
   grant select (datastream_id, phenomenon_time) on store.observation to hanse_metrics;
-  grant select on hanse.ledger to hanse_metrics;
+  grant select on hanse.ledger, hanse.overdue, hanse.latest to hanse_metrics;  -- the status page shows the newest
   grant select on all tables in schema hanse to hanse_reader_alliance;
 
   for r in select rolname, substr(rolname, length('hanse_reader_') + 1) as city from pg_roles

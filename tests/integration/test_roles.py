@@ -17,6 +17,7 @@ from psycopg import errors
 from storage import __main__ as command
 from storage.errors import Refused, Unavailable
 from storage.migrate import migrate
+from storage.overview import Overview
 from storage.roles import init
 from storage.rows import DeadLetter, StreamTable
 from storage.timescale import Writer
@@ -247,6 +248,15 @@ def test_the_migrator_maintains_and_the_metrics_role_reads_the_state(filled, run
     refused = run("hanse_metrics", "maintain", "--once")
     assert refused.exit_code == 78, (refused.output, refused.exception)
     assert "the database refuses: permission denied" in refused.stderr
+
+
+async def test_the_metrics_role_reads_all_that_the_status_page_shows(filled):
+    overview = await Overview.open(filled.dsn("hanse_metrics"))
+    assert [one.key for one in await overview.cities()] == ["kiel", "wismar"]
+    await overview.letters()
+    assert {one.city: one.datastreams > 0 for one in await overview.streams()} == {"kiel": True, "wismar": True}
+    assert {one.city for one in await overview.newest(1)} == {"kiel", "wismar"}
+    await overview.close()
 
 
 def test_a_city_that_comes_later_gets_its_role_and_views(cluster, run, as_role):
