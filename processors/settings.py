@@ -21,7 +21,8 @@ class Settings(KafkaSettings):
     database_dsn: DatabaseDsn = "postgresql://hanse_ingest@127.0.0.1/hanse"
     http_address: str = Field(default="127.0.0.1:9102", pattern=r"^.*:\d{1,5}$")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
-    processor_batch_messages: PositiveInt = 8_000
+    # Below 2^15 by a margin: a batch's replayed records are numbered in 16 bits.
+    processor_batch_messages: int = Field(default=8_000, ge=1, le=30_000)
     processor_batch_readings: PositiveInt = 30_000
     processor_batch_bytes: PositiveInt = 16 * 1024 * 1024
 

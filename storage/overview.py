@@ -20,7 +20,7 @@ select c.key, c.name, coalesce(sum(l.messages), 0)::int8, coalesce(sum(l.reading
   from store.city c left join hanse.ledger l on l.city = c.key
  group by c.city_id order by c.key
 """
-# A loose scan of the index dead_letter_open: one probe for each pair of city and reason there is.
+# A loose scan of the index dead_letter_state: one probe for each pair of city and reason there is.
 LETTERS = """
 with recursive pair as (
   (select city_id, reason from store.dead_letter where state = 'open' order by city_id, reason limit 1)

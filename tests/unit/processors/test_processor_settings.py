@@ -7,6 +7,15 @@ from processors.settings import Settings
 from service.settings import faults
 
 
+def test_a_batch_holds_no_more_messages_than_its_columns_can_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HANSE_PROCESSOR_BATCH_MESSAGES", "40000")
+    with pytest.raises(ValidationError) as caught:
+        Settings()
+    assert list(faults(caught.value)) == [
+        "HANSE_PROCESSOR_BATCH_MESSAGES = '40000': Input should be less than or equal to 30000"
+    ]
+
+
 @pytest.mark.parametrize(
     ("dsn", "told"),
     [
