@@ -69,6 +69,7 @@ class Mapping:
         self._scopes: list[_Scope] = []
         self._numbers_of_scopes: dict[tuple[str, str, frozenset[str]], int] = {}
         self._slots: dict[SlotKey, int | Careful] = {}
+        self._came_as: list[tuple[str, str]] = []  # raw key and unit by slot: several may feed one datastream
         self._stream = np.zeros(_GROWTH, np.int32)
         self._numbers = np.zeros((_GROWTH, 5))  # factor, offset, minimum, maximum, suspect above (NaN: no such limit)
         self._direction = np.zeros(_GROWTH, np.bool_)
@@ -147,8 +148,9 @@ class Mapping:
         return dated(read, lambda reading: self.slot(scope, reading), zone, received_us)
 
     def source(self, slot: int) -> Stream:
-        """The datastream of a slot, as it was last seen."""
-        return self.streams.streams[int(self._stream[slot])]
+        """The datastream of a slot, by the slot's own key and unit."""
+        raw_key, raw_unit = self._came_as[slot]
+        return self.streams.streams[int(self._stream[slot])]._replace(raw_key=raw_key, raw_unit=raw_unit)
 
     def _add(self, stream: Stream, meaning: Meaning) -> int:
         slot = len(self._slots)
@@ -156,6 +158,7 @@ class Mapping:
             self._stream = np.resize(self._stream, slot * 2)
             self._numbers = np.resize(self._numbers, (slot * 2, 5))
             self._direction = np.resize(self._direction, slot * 2)
+        self._came_as.append((stream.raw_key, stream.raw_unit))
         self._stream[slot] = self.streams.number(stream)
         observed, conversion = meaning.observed, meaning.conversion
         suspect = np.nan if observed.suspect_above is None else observed.suspect_above

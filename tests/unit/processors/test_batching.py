@@ -251,6 +251,15 @@ def test_a_secret_that_is_a_number_is_masked_in_its_letter_too() -> None:
     assert "48151623" not in f"{letter}"
 
 
+def test_a_letter_names_its_own_key_where_two_keys_feed_one_datastream() -> None:
+    old = {"time": 0}
+    made = batch(record(0, [reading(key="t1", **old), reading(key="t2", unit="K", **old)]))
+    assert [(letter.reading, letter.raw_key, letter.raw_unit) for letter in made.dead] == [
+        (0, "t1", "Cel"),
+        (1, "t2", "K"),
+    ]
+
+
 def test_a_wall_clock_is_read_in_the_zone_of_its_device() -> None:
     def zoned(message: Message) -> Decoded:
         device = message.topic.rpartition("/")[2]
