@@ -130,5 +130,5 @@ def outcome(error: BaseException) -> BaseException:
 CURE = "check that `hanse-storage migrate` ran with this version and that the role has its grants"
 CURES = {
     "3D000": "create the database, or correct HANSE_DATABASE_DSN",
-    "42501": "grant the role its rights on schema store",
+    "42501": "connect as the role that may (docs/operations/roles.md), or run `hanse-storage migrate`, which grants",
 }
