@@ -71,15 +71,18 @@ def part(name: str, recipe: bytes, make: Callable[[Path, Path], None]) -> Path:
     final = parts / f"{name}-{digest}"
     if final.is_dir():
         return final
-    for leftover in parts.glob(f"{name}-*"):  # of an interrupted fetch (SIGKILL), or made by an older recipe
-        shutil.rmtree(leftover, ignore_errors=True)
-    temporary = Path(tempfile.mkdtemp(dir=parts, prefix=f"{name}-", suffix=".part"))
-    try:
-        temporary.chmod(0o755)
-        make(temporary, final)
-        temporary.replace(final)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with locked(name, parts.parent):  # beside the parts: stacks in other places may share them
+        if final.is_dir():
+            return final
+        for leftover in parts.glob(f"{name}-*"):  # of an interrupted fetch (SIGKILL), or made by an older recipe
+            shutil.rmtree(leftover, ignore_errors=True)
+        temporary = Path(tempfile.mkdtemp(dir=parts, prefix=f"{name}-", suffix=".part"))
+        try:
+            temporary.chmod(0o755)
+            make(temporary, final)
+            temporary.replace(final)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
     return final
 
 

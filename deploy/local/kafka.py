@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from local import fetch
-from local.paths import OWNED, free_port, give, locked
+from local.paths import OWNED, free_port, give
 from local.process import Identity
 from local.server import Server
 
@@ -128,6 +128,5 @@ def _class_archive(programs: fetch.Installation) -> Path:
         shutil.rmtree(server.directory)
 
     java = programs.java.resolve()  # an archive fits one build of the JVM
-    with locked("classes"):
-        recipe = f"1 {java} {java.stat().st_mtime_ns} {JVM} {programs.classpath}".encode()
-        return fetch.part("classes", recipe, rehearse) / "classes.jsa"
+    recipe = f"1 {java} {java.stat().st_mtime_ns} {JVM} {programs.classpath}".encode()
+    return fetch.part("classes", recipe, rehearse) / "classes.jsa"

@@ -115,9 +115,9 @@ def free_port() -> int:
 
 
 @contextmanager
-def locked(name: str) -> Iterator[None]:
+def locked(name: str, place: Path = HOME) -> Iterator[None]:
     """One at a time across processes; the kernel frees it however the holder ends."""
-    folder(HOME)
-    with (HOME / f"{name}.lock").open("w") as file:
+    folder(place)
+    with (place / f"{name}.lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

@@ -18,7 +18,7 @@ import psycopg
 from psycopg import sql
 
 from local import fetch
-from local.paths import OWNED, LocalError, account, as_account, give, locked
+from local.paths import OWNED, LocalError, account, as_account, give
 from local.process import Identity
 from local.server import Server
 
@@ -134,8 +134,7 @@ def template(programs: fetch.Installation) -> Path:
     """The folder of the cluster all others are copied from, made at first use (about 3 s)."""
     owner = account()
     recipe = b"1" + os.fsencode(programs.postgres) + (owner.name if owner else "").encode()
-    with locked("cluster"):
-        return fetch.part("cluster", recipe, lambda temporary, _: _make_template(programs, temporary))
+    return fetch.part("cluster", recipe, lambda temporary, _: _make_template(programs, temporary))
 
 
 def _make_template(programs: fetch.Installation, folder: Path) -> None:
