@@ -14,8 +14,8 @@ SHOWN_BYTES = 16_384
 
 # Names whose values no terminal should show, in JSON, form fields and query strings; and keys in UltraLight topics.
 _SECRET = re.compile(
-    r"""(?ix) ( ["']? [\w.\-]* (?: pass_?(?:key|word|wd|phrase) | secret | token | api_?key | authorization
-                                  | auth(?![a-z]) )
+    r"""(?ix) ( (?: pass_?(?:key|word|wd|phrase) | secret | token | api_?key | authorization
+                    | auth(?![a-z]) )
                 [\w.\-]* ["']? \s* [:=] \s* )
               ( "(?:[^"\\]|\\.)*" | '[^']*' | [^\s,;&}\]"']+ )"""
 )
