@@ -8,7 +8,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,14 +31,14 @@ from processors.history.chunk import FileError
 from processors.history.loading import StoppedError
 from processors.matching import Profiles, load_profiles
 from processors.metrics import Metrics
-from processors.pipeline import LogAwayError, Pipeline, backoff
+from processors.pipeline import LogAwayError, Pipeline, patiently
 from processors.profiles import ProfileError, directory
 from processors.settings import Settings
 from processors.stations import Stations
 from service.build import announce
 from service.http import AddressTakenError, Endpoints
 from service.settings import faults
-from storage.errors import Refused, Unavailable
+from storage.errors import Refused
 from storage.timescale import Writer
 
 log = structlog.get_logger()
@@ -208,10 +208,10 @@ async def _work(
     pipeline: Pipeline,
     metrics: Metrics,
 ) -> None:
-    await _patiently(writer.connect)
-    await _patiently(lambda: writer.register(limits(cities), PROPERTIES, Stations(cities).facts))
+    await patiently(writer.connect)
+    await patiently(lambda: writer.register(limits(cities), PROPERTIES, Stations(cities).facts))
     metrics.database(reachable=True)
-    await _patiently(consumer.start)
+    await patiently(consumer.start)
     watch = asyncio.create_task(_watch_lag(consumer, metrics))
     gc.collect()
     gc.freeze()
@@ -220,18 +220,6 @@ async def _work(
         await pipeline.run()
     finally:
         watch.cancel()
-
-
-async def _patiently(act: Callable[[], Awaitable[None]]) -> None:
-    """Retry until the server is there, saying each time what is missing and where."""
-    failures = 0
-    while True:
-        try:
-            return await act()
-        except (Unavailable, LogAwayError) as error:
-            log.error(str(error), retrying=True)  # noqa: TRY400  (one line for a person, no traceback)
-            await asyncio.sleep(backoff(failures))
-            failures += 1
 
 
 async def _pulse(metrics: Metrics) -> None:

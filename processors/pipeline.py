@@ -12,7 +12,7 @@ committed alone, and rests, while the others go on. `LogError` and `Refused` end
 import asyncio
 import random
 from collections import deque
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from typing import Protocol
 
 import structlog
@@ -425,3 +425,15 @@ def slices(records: Sequence[Record], most: int = SLICE_RECORDS) -> Iterator[tup
 def backoff(failures: int) -> float:
     """Seconds to wait after so many failures: exponential, capped, full jitter."""
     return random.uniform(BACKOFF_FIRST / 2, min(BACKOFF_CAP, BACKOFF_FIRST * 2 ** min(failures, 10)))
+
+
+async def patiently(act: Callable[[], Awaitable[None]]) -> None:
+    """Retry until the server is there, saying each time what is missing and where."""
+    failures = 0
+    while True:
+        try:
+            return await act()
+        except (Unavailable, LogAwayError) as error:
+            log.error(str(error), retrying=True)  # noqa: TRY400  (one line for a person, no traceback)
+            await asyncio.sleep(backoff(failures))
+            failures += 1

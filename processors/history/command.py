@@ -3,7 +3,7 @@
 import asyncio
 import gc
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,11 +22,10 @@ from processors.history.csv_file import CsvFile
 from processors.history.intake import Intake, Origin, Window
 from processors.history.loading import Bounds, Load, Report, rehearse, sha256
 from processors.history.parquet_file import ParquetFile
-from processors.pipeline import backoff
+from processors.pipeline import patiently
 from processors.standard import times
 from processors.standard.observation import Reason
 from processors.stations import Stations
-from storage.errors import Unavailable
 from storage.imports import known
 from storage.rows import NO_QUOTA
 from storage.timescale import Writer
@@ -105,7 +104,7 @@ async def _all(
         ]
     writer = Writer(dsn, application_name="hanse-import")
     try:
-        await _patiently(lambda: _register(writer, city))
+        await patiently(lambda: _register(writer, city))
         reports = []
         for path, origin, file in files:
             there = await known(dsn, origin.partition.topic)
@@ -138,19 +137,6 @@ async def _register(writer: Writer, city: City) -> None:
     await writer.connect()
     exempt = [one._replace(new_datastreams_per_hour=NO_QUOTA) for one in limits([city])]
     await writer.register(exempt, PROPERTIES, Stations([city]).facts)
-
-
-async def _patiently(act: Callable[[], Awaitable[None]]) -> None:
-    failures = 0
-    while True:
-        try:
-            await act()
-        except Unavailable as error:
-            log.error(str(error), retrying=True)  # noqa: TRY400  (one line for a person, no traceback)
-            await asyncio.sleep(backoff(failures))
-            failures += 1
-        else:
-            return
 
 
 def _progress(console: Console) -> Progress:

@@ -13,12 +13,10 @@ import numpy as np
 
 from processors.history.chunk import NO_TIME, Chunk, Fault, FileError, Int16s, Int64s, check_columns, whole_flags
 from processors.standard.observation import Reason
+from storage.export import MISSING_EXTRA
 
 NAMES = ("city", "device", "channel", "property", "unit")
 FLAGS = frozenset({0, 1, 2, 3, 4, 9})
-MISSING_EXTRA = (
-    "Parquet needs pyarrow, which is not installed; run `pip install 'hanse-sensor-pipeline[history]'`, or use CSV"
-)
 
 
 def _pyarrow() -> tuple[Any, Any, Any]:
