@@ -90,7 +90,7 @@ class _Demo:
         self._console = console
         self._cities = sorted(endpoints.mqtt)
         self._record = CHECKOUT / "build" / "demo"
-        self._latency = Latency(endpoints.dsn, len(self._cities))
+        self._latency = Latency(endpoints.reader_dsn, len(self._cities))
         self._rates: dict[str, tuple[float, int, float]] = {}
         self._lines: list[Line] = []
 
@@ -101,6 +101,7 @@ class _Demo:
                 self._say("the simulator of `make up DEMO=1` makes way")
                 one.stop()
         shutil.rmtree(self._record, ignore_errors=True)
+        # The owner's address: the proof holds the dead letters' payloads against the record, which no reader may see.
         with psycopg.connect(self._endpoints.dsn, autocommit=True) as connection:
             baseline = self._baseline(connection)
             simulator = self._simulator()
@@ -160,7 +161,7 @@ class _Demo:
         begin = told = time.monotonic()
         footer = f"ends by itself after {seconds:.0f} s" if seconds else "Ctrl-C stops, drains and proves the count"
         live = Live(console=self._console, auto_refresh=False) if self._console.is_terminal else None
-        for hint in look(self._endpoints.dsn, self._endpoints.metrics):  # above the page, where it can be copied
+        for hint in look(self._endpoints.reader_dsn, self._endpoints.metrics):  # above the page, where it can be copied
             self._console.print(hint, markup=False, soft_wrap=True)
         if live is not None:
             live.start()

@@ -1,8 +1,8 @@
 """PostgreSQL 17 with TimescaleDB: safe writes (fsync on), passwords made anew, databases with the extension in 0.1 s.
 
 The first use makes a template cluster that every later one is copied from; in it a template database holds the
-extension, so that creating a database is a copy too. The pipeline's role `hanse` owns its databases and is no
-superuser.
+extension, so that creating a database is a copy too. Tests that are not about rights use the role `hanse`, which owns
+its databases and is no superuser; the stack uses the roles that `hanse-storage init` makes.
 """
 
 import os
@@ -71,30 +71,36 @@ class Postgres(Server):
 
     @property
     def passfile(self) -> Path:
-        """Passwords of both roles, readable by the owner only."""
+        """Passwords of superuser and `hanse`, readable by the owner only."""
         return self.directory / "passfile"
 
-    def dsn(self, database: str, *, superuser: bool = False) -> str:
-        """The address of a database, its password by passfile."""
-        role = "postgres" if superuser else ROLE
-        return f"postgresql://{role}@127.0.0.1:{self.port}/{database}?passfile={quote(str(self.passfile), safe='')}"
+    @property
+    def passfiles(self) -> Path:
+        """The folder of password files that `hanse-storage init` writes; they live and die with the cluster."""
+        return self.directory / "passfiles"
 
-    def create_database(self, name: str) -> str:
-        """Create a database with the extension, owned by `hanse`, and give its address for that role."""
+    def dsn(self, database: str, *, superuser: bool = False, role: str | None = None) -> str:
+        """The address of a database, its password by passfile; `role`: one that `hanse-storage init` made."""
+        passfile = self.passfiles / f"{role}.pgpass" if role else self.passfile
+        user = role or ("postgres" if superuser else ROLE)
+        return f"postgresql://{user}@127.0.0.1:{self.port}/{database}?passfile={quote(str(passfile), safe='')}"
+
+    def create_database(self, name: str, *, owner: str = ROLE) -> str:
+        """Create a database with the extension and give its address for the role `hanse`."""
         with self.superuser() as connection:
             connection.execute(
                 sql.SQL("create database {} template {} owner {}").format(
-                    sql.Identifier(name), sql.Identifier(TEMPLATE), sql.Identifier(ROLE)
+                    sql.Identifier(name), sql.Identifier(TEMPLATE), sql.Identifier(owner)
                 )
             )
         return self.dsn(name)
 
     def ensure_database(self, name: str) -> None:
-        """Create the database unless it is there."""
+        """Create the database, the superuser's, unless it is there."""
         with self.superuser() as connection:
             there = connection.execute("select from pg_database where datname = %s", [name]).fetchone() is not None
         if not there:
-            self.create_database(name)
+            self.create_database(name, owner="postgres")
 
     def drop_database(self, name: str) -> None:
         """Drop a database and cut who is connected to it."""

@@ -1,7 +1,8 @@
 """`make up` and `make down`: brokers, Kafka, PostgreSQL and the pipeline as its users start it, in the background.
 
-What runs is known from the records in `.servers/run` alone, so that another command ends it; where it listens is in
-`.servers/env` and `.servers/stack.json`. A failed or interrupted start ends everything it began.
+Each process has the database role that it has in production, as `hanse-storage init` makes them, so that what it may
+not do is seen here first. What runs is known from the records in `.servers/run` alone, so that another command ends it;
+where it listens is in `.servers/env` and `.servers/stack.json`. A failed or interrupted start ends everything it began.
 """
 
 import contextlib
@@ -26,15 +27,20 @@ CITY_FILES = CHECKOUT / "deploy/cities"
 RUN, LOGS, CITIES, STATES = HOME / "run", HOME / "logs", HOME / "cities", HOME / "states"
 ENV, STATE, RECORD = HOME / "env", HOME / "stack.json", HOME / "simulator"
 DATABASE = "hanse"
+MIGRATOR, INGEST, METRICS, READER = "hanse_migrator", "hanse_ingest", "hanse_metrics", "hanse_reader_alliance"
 READY_SECONDS = 60.0
 Report = Callable[[str], None]
 
 
 @dataclass
 class Endpoints:
-    """Where everything listens. `mqtt`: city to port; `metrics`: process name to host:port."""
+    """Where everything listens. `mqtt`: city to port; `metrics`: process name to host:port.
+
+    `dsn` is the address for the role that owns the tables, `reader_dsn` for the alliance's reader.
+    """
 
     dsn: str
+    reader_dsn: str
     kafka: str
     cities_dir: str
     mqtt: dict[str, int]
@@ -45,6 +51,7 @@ class Endpoints:
         """What a process of the pipeline, or a person, needs to find the stack."""
         return {
             "HANSE_DATABASE_DSN": self.dsn,
+            "HANSE_READER_DSN": self.reader_dsn,
             "HANSE_KAFKA_BOOTSTRAP_SERVERS": self.kafka,
             "HANSE_KAFKA_REPLICATION": "1",
             "HANSE_CITIES_DIR": self.cities_dir,
@@ -144,10 +151,10 @@ class _Start:
         topics = self._pool.submit(self._topics, kafka)
         gateways = [self._pool.submit(self._gateway, city, topics, broker) for city, broker in mqtt.items()]
         all_done([database, topics])
-        processor = self._pool.submit(self._pipeline, "processor", "processors", *self._mqtt)
-        maintain = self._pool.submit(self._pipeline, "maintain", "storage", verb="maintain")
+        processor = self._pool.submit(self._pipeline, "processor", "processors", *self._mqtt, role=INGEST)
+        maintain = self._pool.submit(self._pipeline, "maintain", "storage", verb="maintain", role=MIGRATOR)
         all_done([*gateways, processor, maintain])
-        self._pipeline("status", "status")
+        self._pipeline("status", "status", role=METRICS)
         return self._done()
 
     def prometheus(self, endpoints: Endpoints) -> None:
@@ -185,7 +192,8 @@ class _Start:
             city: Mosquitto(data / f"mosquitto-{city}", name=f"mosquitto-{city}", run=RUN) for city in sources
         }
         self._endpoints = Endpoints(
-            dsn=self._postgres.dsn(DATABASE),
+            dsn=self._postgres.dsn(DATABASE, role=MIGRATOR),
+            reader_dsn=self._postgres.dsn(DATABASE, role=READER),
             kafka=self._kafka.bootstrap,
             cities_dir=str(CITIES),
             mqtt={city: broker.port for city, broker in self._mqtt.items()},
@@ -206,8 +214,13 @@ class _Start:
     def _database(self, *, migrate: bool = False) -> None:
         self._postgres.start()
         self._postgres.ensure_database(DATABASE)
+        folder(self._postgres.passfiles, 0o700)
+        cities = [word for city in self._mqtt for word in ("--city", city)]
+        init = ["storage", "init", "--passfiles", str(self._postgres.passfiles), *cities]
+        superuser = self._postgres.dsn(DATABASE, superuser=True)
+        self._once("making the database's roles", *init, HANSE_DATABASE_DSN=superuser)
         if migrate:
-            self._once("migrating the database", "storage", "migrate")
+            self._once("migrating the database", "storage", "migrate", HANSE_DATABASE_DSN=self._endpoints.dsn)
 
     def _topics(self, kafka: "Future[Any]") -> None:
         kafka.result()
@@ -218,11 +231,13 @@ class _Start:
         all_done(before)
         self._pipeline(f"gateway-{city}", "ingest", city)
 
-    def _pipeline(self, name: str, module: str, *cities: str, verb: str = "run") -> None:
-        """Start one of the pipeline's processes and wait until it says it is ready."""
+    def _pipeline(self, name: str, module: str, *cities: str, verb: str = "run", role: str | None = None) -> None:
+        """Start one of the pipeline's processes and wait until it says it is ready; `role`: its database role."""
         address = f"127.0.0.1:{free_port()}"
         files = [str(CITIES / f"{city}.toml") for city in cities]
         told = {"HANSE_PROCESSOR_INSTANCE": name, "HANSE_STATUS_PROCESSES": ",".join(self._endpoints.metrics.values())}
+        if role is not None:
+            told["HANSE_DATABASE_DSN"] = self._postgres.dsn(DATABASE, role=role)
         process = self._process(name, module, verb, *files, HANSE_HTTP_ADDRESS=address, **told)
         process.spawn()
         process.wait_until(lambda: _answers(f"http://{address}/readyz"), seconds=READY_SECONDS)
@@ -240,11 +255,13 @@ class _Start:
         )
 
     def _environment(self) -> dict[str, str]:
-        return {**self._endpoints.environment(), "HANSE_GATEWAY_STATE_DIR": str(STATES)}
+        """Without the database: who needs it is told his own role's address."""
+        known = {name: value for name, value in self._endpoints.environment().items() if not name.endswith("_DSN")}
+        return {**known, "HANSE_GATEWAY_STATE_DIR": str(STATES)}
 
-    def _once(self, what: str, module: str, *arguments: str) -> None:
+    def _once(self, what: str, module: str, *arguments: str, **env: str) -> None:
         argv = [sys.executable, "-m", module, *arguments]
-        self._commands.run(argv, what=what, cwd=CHECKOUT, env=self._environment())
+        self._commands.run(argv, what=what, cwd=CHECKOUT, env={**self._environment(), **env})
 
 
 def _answers(url: str) -> bool:

@@ -1,4 +1,7 @@
-"""The demo on the whole stack: it agrees when nothing was lost, and says no when the database is off by one."""
+"""The demo on the whole stack: it agrees when nothing was lost, and says no when the database is off by one.
+
+The sabotage is the owner's: no process of the path may delete or change what it wrote.
+"""
 
 import json
 import os

@@ -315,12 +315,27 @@ def test_java_accepts_the_trust_store_made_for_it(home: Path) -> None:
 # --- the whole stack ---
 
 
+def roles_in_use(owner: str) -> dict[str, str]:
+    """By process, the role that its database sessions have."""
+    with psycopg.connect(owner) as connection:
+        found = connection.execute(
+            "select distinct application_name, usename from pg_stat_activity"
+            " where datname = current_database() and pid <> pg_backend_pid()"
+        ).fetchall()
+    return dict(found)
+
+
 def test_up_starts_the_whole_path_says_where_and_down_ends_it(fetched: Path) -> None:
     code, out, err = finish(local(fetched, "up"))
     assert (code, err) == (0, "")
     exported = dict(shlex.split(line)[0].split("=", 1) for line in (fetched / "env").read_text().splitlines() if line)
-    with psycopg.connect(exported["HANSE_DATABASE_DSN"]) as connection:
+    with psycopg.connect(exported["HANSE_READER_DSN"]) as connection:
         assert connection.execute("select count(*) from hanse.observations").fetchone() == (0,)
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            connection.execute("select count(*) from store.observation")
+    assert roles_in_use(exported["HANSE_DATABASE_DSN"]) == {
+        "hanse-processor": "hanse_ingest", "hanse-storage maintain": "hanse_migrator", "hanse-status": "hanse_metrics"
+    }  # fmt: skip
     cities = sorted(Path(exported["HANSE_CITIES_DIR"]).glob("*.toml"))
     assert [path.name for path in cities] == [path.name for path in sorted((CHECKOUT / "deploy/cities").glob("*.toml"))]
     for path in cities:

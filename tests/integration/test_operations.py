@@ -58,7 +58,7 @@ class Stack:
     def __init__(self, home):
         self.home = home
         told = json.loads((home / "stack.json").read_text())
-        self.metrics, self.dsn = told["metrics"], told["dsn"]
+        self.metrics, self.reader_dsn = told["metrics"], told["reader_dsn"]
 
     def end(self, name):
         next(one for one in recorded(self.home / "run") if one.name == name).stop()
@@ -134,7 +134,7 @@ def test_every_panel_shows_something(stack, prometheus, dashboard, panel):
             text = text.replace("$__interval", "interval '1 minute'")
             text = re.sub(r"\$__timeFilter\((\w+)\)", r"\1 between now() - interval '1 hour' and now()", text)
             assert "$" not in text
-            with psycopg.connect(stack.dsn, autocommit=True) as connection:
+            with psycopg.connect(stack.reader_dsn, autocommit=True) as connection:
                 cursor = connection.execute(text)
                 names = [column.name for column in cursor.description]
                 assert names[:3] == ["time", "metric", "value"] or how == "table"
