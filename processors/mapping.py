@@ -42,13 +42,17 @@ class Careful(NamedTuple):
 
 
 class Normalised(NamedTuple):
-    """A batch's readings in the standard. `finite` is false where the conversion overflowed."""
+    """A batch's readings in the standard. `finite` is false where the conversion overflowed.
+
+    `origin`: the StreamTable's number of the raw key and unit that each came with.
+    """
 
     stream: Int32s
     value: Floats
     quality: Int16s
     quality_tests: Int16s
     finite: npt.NDArray[np.bool_]
+    origin: Int32s
 
 
 class _Scope(NamedTuple):
@@ -69,8 +73,8 @@ class Mapping:
         self._scopes: list[_Scope] = []
         self._numbers_of_scopes: dict[tuple[str, str, frozenset[str]], int] = {}
         self._slots: dict[SlotKey, int | Careful] = {}
-        self._came_as: list[tuple[str, str]] = []  # raw key and unit by slot: several may feed one datastream
         self._stream = np.zeros(_GROWTH, np.int32)
+        self._origin = np.zeros(_GROWTH, np.int32)
         self._numbers = np.zeros((_GROWTH, 5))  # factor, offset, minimum, maximum, suspect above (NaN: no such limit)
         self._direction = np.zeros(_GROWTH, np.bool_)
 
@@ -149,16 +153,17 @@ class Mapping:
 
     def source(self, slot: int) -> Stream:
         """The datastream of a slot, by the slot's own key and unit."""
-        raw_key, raw_unit = self._came_as[slot]
+        raw_key, raw_unit = self.streams.origins[int(self._origin[slot])]
         return self.streams.streams[int(self._stream[slot])]._replace(raw_key=raw_key, raw_unit=raw_unit)
 
     def _add(self, stream: Stream, meaning: Meaning) -> int:
         slot = len(self._slots)
         if slot == len(self._stream):
             self._stream = np.resize(self._stream, slot * 2)
+            self._origin = np.resize(self._origin, slot * 2)
             self._numbers = np.resize(self._numbers, (slot * 2, 5))
             self._direction = np.resize(self._direction, slot * 2)
-        self._came_as.append((stream.raw_key, stream.raw_unit))
+        self._origin[slot] = self.streams.origin(stream.raw_key, stream.raw_unit)
         self._stream[slot] = self.streams.number(stream)
         observed, conversion = meaning.observed, meaning.conversion
         suspect = np.nan if observed.suspect_above is None else observed.suspect_above
@@ -175,7 +180,7 @@ class Mapping:
         if direction.any():  # 0 and 360 are one direction; what lies outside stays, and fails its gross range
             value[direction & (value == DEGREES)] = 0.0
         flags, fired = quality.assess(value, numbers[:, 2], numbers[:, 3], source_quality, tests, numbers[:, 4])
-        return Normalised(self._stream[slots], value, flags, fired, ~np.isinf(value))
+        return Normalised(self._stream[slots], value, flags, fired, ~np.isinf(value), self._origin[slots])
 
 
 def _looked_up(careful: Careful, reading: Reading) -> tuple[int, float | None] | Refused | Ignored:

@@ -181,12 +181,13 @@ class Readings:
             span,
             offset,
             place,
+            made.origin,
         )
         if not good.all():
             for row in np.flatnonzero(~good).tolist():
                 self._refuse_row(row, tallies, int(span[row]), int(offset[row]), timely=bool(timely[row]))
             columns = tuple(column[good] for column in columns)
-        return Columns(*columns)  # type: ignore[arg-type]  # nine of the types above
+        return Columns(*columns)  # type: ignore[arg-type]  # ten of the types above
 
     def _refuse_row(self, row: int, tallies: Sequence[Tally], span: int, offset: int, *, timely: bool) -> None:
         stream = self.slots.source(self._slot[row])

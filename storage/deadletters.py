@@ -74,6 +74,7 @@ def refusals(columns: Columns, streams: StreamTable, found: Verdicts) -> list[De
     letters = []
     for row in np.flatnonzero(found.codes >= min(REASONS)).tolist():
         stream = streams.streams[int(columns.stream[row])]
+        raw_key, raw_unit = streams.origins[int(columns.origin[row])]
         letters.append(
             DeadLetter(
                 span=int(columns.span[row]),
@@ -83,8 +84,8 @@ def refusals(columns: Columns, streams: StreamTable, found: Verdicts) -> list[De
                 detail=found.details.get(row, "older than what is kept"),
                 device=stream.device,
                 channel=stream.channel,
-                raw_key=stream.raw_key,
-                raw_unit=stream.raw_unit,
+                raw_key=raw_key,
+                raw_unit=raw_unit,
                 phenomenon_time=int(columns.time[row]),
             )
         )

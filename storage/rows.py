@@ -89,11 +89,13 @@ class StreamTable:
     """Process-local numbers for datastreams: `number` interns, `streams[n]` reads back.
 
     `changed` holds numbers whose raw key, unit or dialect is another than when the writer last looked; the writer
-    empties it.
+    empties it. `origin` interns a raw key and unit: several may feed one datastream.
     """
 
     def __init__(self) -> None:
         self.streams: list[Stream] = []
+        self.origins: list[tuple[str, str]] = []
+        self._numbers_of_origins: dict[tuple[str, str], int] = {}
         self.changed: set[int] = set()
         self._numbers: dict[tuple[str, str, str, str], int] = {}
 
@@ -107,6 +109,13 @@ class StreamTable:
         if self.streams[known] != stream:
             self.streams[known] = stream
             self.changed.add(known)
+        return known
+
+    def origin(self, raw_key: str, raw_unit: str) -> int:
+        """Number of a raw key and unit, new or known; `origins[n]` reads back."""
+        known = self._numbers_of_origins.setdefault((raw_key, raw_unit), len(self.origins))
+        if known == len(self.origins):
+            self.origins.append((raw_key, raw_unit))
         return known
 
 
@@ -187,6 +196,7 @@ class Columns:
     span: npt.NDArray[np.int16]
     offset: npt.NDArray[np.int64]
     reading: npt.NDArray[np.int32]  # the reading's place in its message
+    origin: npt.NDArray[np.int32]  # the StreamTable's number of the row's own raw key and unit
 
     def __len__(self) -> int:
         return len(self.stream)
@@ -327,7 +337,7 @@ def stored_name(name: str) -> str | None:
 
 def columns(rows: Sequence[tuple[Any, ...]]) -> Columns:
     """Columns from row tuples in the order of the fields; for tests and small batches."""
-    turned = list(zip(*rows, strict=True)) or [()] * 9
+    turned = list(zip(*rows, strict=True)) or [()] * 10
     kinds = (
         np.int32,
         np.int64,
@@ -337,6 +347,7 @@ def columns(rows: Sequence[tuple[Any, ...]]) -> Columns:
         np.int64,
         np.int16,
         np.int64,
+        np.int32,
         np.int32,
     )
     return Columns(*(np.array(column, dtype=kind) for column, kind in zip(turned, kinds, strict=True)))

@@ -100,6 +100,7 @@ class Intake:
             np.zeros(len(rows), np.int16),
             chunk.offset[rows],
             np.zeros(len(rows), np.int32),
+            made.origin,
         )
         if not made.finite.all():
             for row in rows[~made.finite].tolist():

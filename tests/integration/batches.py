@@ -108,6 +108,7 @@ def rows_of(table: StreamTable, spans: list[tuple[str, int, list[R]]]) -> Column
                 number,
                 at + place,
                 0,
+                table.origin(r.key, r.unit),
             )
             for number, (city, at, readings) in enumerate(spans)
             for place, r in enumerate(readings)

@@ -411,6 +411,21 @@ async def test_new_datastreams_beyond_the_hours_quota_are_dead_letters_and_the_k
         await writer.close()
 
 
+async def test_a_letter_of_the_database_names_its_own_row_where_two_keys_feed_one_datastream(migrated, sql, table):
+    """And not the key that the datastream was last seen with: a replay finds its reading by that name."""
+    writer = await _aged(sql, migrated, 1)
+    try:
+        inside = [R("a", 0, 1.0), R("a", 0, 2.0, key="tempf", unit="F"), R("a", SECOND, 3.0)]
+        beyond = [R("b", 0, 1.0), R("b", SECOND, 2.0, key="tempf", unit="F")]
+        done = await writer.commit(batch(table, [*inside, *beyond]))
+        assert [SpanOutcome(stored=2, dead={"conflicting_value": 1, "datastream_quota": 2})] == list(done.spans)
+        assert sql('select "offset", reason, raw_key, raw_unit from store.dead_letter order by 1') == [
+            (1, "conflicting_value", "tempf", "F"), (3, "datastream_quota", "temp", "C"), (4, "datastream_quota", "tempf", "F")
+        ]  # fmt: skip
+    finally:
+        await writer.close()
+
+
 async def test_a_city_younger_than_a_day_has_no_quota(migrated, sql, table):
     writer = await _aged(sql, migrated, 1)
     try:

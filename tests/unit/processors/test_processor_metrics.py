@@ -39,7 +39,7 @@ def seen(clock):
 
 
 def batch(received, stored):
-    rows = [(0, 0, 1.0, 1, 0, at * 1_000_000, 0, n, 0) for n, at in enumerate(received)]
+    rows = [(0, 0, 1.0, 1, 0, at * 1_000_000, 0, n, 0, 0) for n, at in enumerate(received)]
     span = Span(ROSTOCK, "rostock", 0, len(rows), received[-1] * 1000, b"", lambda _: None, messages=len(rows))
     return Batch([span], columns(rows), StreamTable()), Outcome([SpanOutcome(stored=stored)], {})
 

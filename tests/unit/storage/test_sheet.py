@@ -29,7 +29,7 @@ T = 1_795_435_200_000_000
 
 def made(*rows: tuple[int, int, float]) -> Columns:
     """Columns of (stream, time, value)."""
-    return columns([(s, T + t, v, 9 if np.isnan(v) else 1, 0, T, 0, n, 0) for n, (s, t, v) in enumerate(rows)])
+    return columns([(s, T + t, v, 9 if np.isnan(v) else 1, 0, T, 0, n, 0, 0) for n, (s, t, v) in enumerate(rows)])
 
 
 def test_a_copy_is_read_back_field_by_field_as_postgresql_would():
