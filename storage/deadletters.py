@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 import psycopg
 
-from storage.rows import Columns, DeadLetter, RawMessage, Span, StreamTable, clean
+from storage.rows import IMPORT_TOPIC, LETTER_BYTES, Columns, DeadLetter, RawMessage, Span, StreamTable, clean
 from storage.sheet import REASONS, STORED, Verdicts
-from storage.weights import LETTER_BYTES
 
 TOPIC_CHARACTERS = 65_535  # whole: a replay needs it
 DETAIL_CHARACTERS = 4_000  # a traceback's end and beginning
@@ -21,7 +20,7 @@ TEXT_CHARACTERS = 300
 FIRST_TIME, LAST_TIME = -62_135_596_800_000_000, 253_402_300_799_999_999
 
 # One statement: what weighs is what was really inserted. Cities are counted in the order of their ids.
-WRITE = """
+WRITE = f"""
 with message as (
   insert into store.dead_message (topic, partition, "offset", received_at, city_id, mqtt_topic, retained, stub, masked,
                                   payload)
@@ -31,7 +30,7 @@ with message as (
                 %s::bool[], %b::bytea[])
       as m (topic, partition, "offset", received_ms, city_id, mqtt_topic, retained, stub, masked, payload)
   on conflict do nothing
-  returning city_id, octet_length(payload) as weight),
+  returning city_id, case when starts_with(topic, '{IMPORT_TOPIC}') then 0 else octet_length(payload) end as weight),
 letter as (
   insert into store.dead_letter (topic, partition, "offset", received_at, city_id, reading, reason, detail, device,
                                  channel, raw_key, raw_value, raw_unit, phenomenon_time)
@@ -43,13 +42,13 @@ letter as (
       as l (topic, partition, "offset", received_ms, city_id, reading, reason, detail, device, channel, raw_key,
             raw_value, raw_unit, us)
   on conflict do nothing
-  returning city_id, %s::int4 as weight)
+  returning city_id, case when starts_with(topic, '{IMPORT_TOPIC}') then 0 else {LETTER_BYTES} end as weight)
 insert into store.dead_letter_bytes as b (city_id, open_bytes)
 select city_id, sum(weight) from (select * from message union all select * from letter) w
  group by city_id order by city_id
 on conflict (city_id) do update set open_bytes = b.open_bytes + excluded.open_bytes
 returning city_id, open_bytes
-"""
+"""  # noqa: S608  (constants)
 
 OPEN_BYTES = """
 select c.key, coalesce(b.open_bytes, 0)
@@ -132,7 +131,7 @@ async def write(
         place = *span.partition, letter.offset, received_ms, city_ids[span.city]
         letter_rows.append((*place, *texts(letter)))
     columns = [list(column) for rows in (message_rows, letter_rows) for column in zip(*rows, strict=True)]
-    return await conn.execute(WRITE, (*columns, LETTER_BYTES))
+    return await conn.execute(WRITE, columns)
 
 
 async def open_bytes(conn: Connection, cities: Collection[str]) -> dict[str, int]:

@@ -24,7 +24,7 @@ STATES = ("open", "replaying", "closed")
 _COLUMNS = """
 l.letter_id, c.key as city, l.reason, l.detail, l.device, l.channel, l.raw_key, l.raw_value, l.raw_unit,
 l.phenomenon_time, l.received_at, l.created_at, l.state, l.replayed_at, l.outcome, l.topic, l.partition, l."offset",
-l.reading, m.mqtt_topic, m.retained, m.stub, (extract(epoch from l.received_at) * 1000)::int8 as received_ms
+l.reading, m.mqtt_topic, m.retained, m.stub, m.masked, (extract(epoch from l.received_at) * 1000)::int8 as received_ms
 """
 _MESSAGE = """
 left join store.dead_message m on m.topic = l.topic and m.partition = l.partition and m."offset" = l."offset"
@@ -86,7 +86,7 @@ select name, place from topic where name ~ %(regex)s or char_length(name) = 200 
 _BY_TOPIC = """
 select {columns} from unnest(%(topics)s::text[]) as t (topic)
  cross join lateral (
-   select l.*, m.mqtt_topic, m.retained, m.stub from store.dead_message m
+   select l.*, m.mqtt_topic, m.retained, m.stub, m.masked from store.dead_message m
      join store.dead_letter l on l.topic = m.topic and l.partition = m.partition and l."offset" = m."offset"
                              and l.received_at = m.received_at
      join store.city c on c.city_id = l.city_id
@@ -94,7 +94,7 @@ select {columns} from unnest(%(topics)s::text[]) as t (topic)
       and m.received_at >= %(since)s and m.received_at < %(until)s and m.received_at {after}= %(at)s
       and {where} and (l.received_at, l.letter_id) {after} (%(at)s, %(id)s)
     order by m.received_at {way}, l.letter_id {way} limit %(limit)s) l
- cross join lateral (select l.mqtt_topic, l.retained, l.stub) m
+ cross join lateral (select l.mqtt_topic, l.retained, l.stub, l.masked) m
   join store.city c on c.city_id = l.city_id
  order by l.received_at {way}, l.letter_id {way} limit %(limit)s
 """

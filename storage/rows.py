@@ -25,6 +25,11 @@ REPLAY_OUTCOMES = ("stored", "duplicate", "corrected", "dead", "ignored")
 # No letter is open for a replayed record: it was replayed before, or purged.
 REPLAY_REPEATED = "replay_repeated"
 
+# Begins the topic under which an imported file has its offsets, its ledger and its dead letters.
+IMPORT_TOPIC = "import:"
+# What a dead letter weighs besides its payload: a city's budget must also bound floods of tiny messages.
+LETTER_BYTES = 256
+
 # An index entry holds 2,704 bytes, and source and part share one with the topic.
 STATE_NAME_BYTES = 1_000
 

@@ -61,7 +61,17 @@ def _hex(data: bytes) -> str:
 def listing(letters: Sequence[dict[str, Any]]) -> Table:
     """A page of letters."""
     table = Table(
-        "id", "received (UTC)", "city", "reason", "device", "key", "value", "topic", "outcome", box=SIMPLE_HEAD
+        "id",
+        "received (UTC)",
+        "city",
+        "reason",
+        "device",
+        "key",
+        "value",
+        "topic",
+        "outcome",
+        "masked",
+        box=SIMPLE_HEAD,
     )
     for letter in letters:
         value = " ".join(word for word in (letter["raw_value"], letter["raw_unit"]) if word)
@@ -75,6 +85,7 @@ def listing(letters: Sequence[dict[str, Any]]) -> Table:
             masked(value),
             masked_topic(letter["mqtt_topic"] or ""),
             letter["outcome"],
+            "yes" if letter["masked"] else "",  # the message kept is not byte for byte what came
         ]
         table.add_row(*(Text(word or "", overflow="ellipsis") for word in words))
     return table

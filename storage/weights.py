@@ -1,6 +1,8 @@
 """What a city's open dead letters weigh, kept right by whatever opens, closes, moves or deletes letters.
 
-A message weighs its payload while at least one of its letters is open, and each open letter 256 bytes. Whoever changes
+A message weighs its payload while at least one of its letters is open, and each open letter 256 bytes. What an import
+refused weighs nothing here: a file's bad rows must not pause the living city (the import has a bound of its own, and
+nothing of it can be replayed through Kafka). Whoever changes
 letters locks their messages first, in the order of the key, so that of two that close a message's last letters one
 sees the other's. The statements run in the caller's transaction.
 """
@@ -11,7 +13,7 @@ from typing import Any, NamedTuple
 
 import psycopg
 
-LETTER_BYTES = 256  # besides the payload: the budget must also bound floods of tiny messages
+from storage.rows import IMPORT_TOPIC, LETTER_BYTES
 
 AT = "'epoch'::timestamptz + received_ms * interval '1 millisecond'"
 _ASKED = f"""
@@ -19,9 +21,11 @@ unnest(%s::text[], %s::int4[], %s::int8[], %s::int8[]) as a (topic, partition, "
   join store.dead_message m on m.topic = a.topic and m.partition = a.partition and m."offset" = a."offset"
                            and m.received_at = {AT}
 """
-LOCK = f'select from {_ASKED} order by m.topic, m.partition, m."offset", m.received_at for update of m'
+IN_ORDER = 'order by m.topic, m.partition, m."offset", m.received_at for update of m'
+LOCK = f"select from {_ASKED} {IN_ORDER}"
 WEIGH = f"""
-select m.city_id, sum(case when l.letters > 0 then octet_length(m.payload) + l.letters * {LETTER_BYTES} end)::int8
+select m.city_id, sum(case when l.letters > 0 and not starts_with(m.topic, '{IMPORT_TOPIC}')
+                           then octet_length(m.payload) + l.letters * {LETTER_BYTES} end)::int8
   from {_ASKED}
  cross join lateral (
    select count(*) as letters from store.dead_letter l

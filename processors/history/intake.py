@@ -14,7 +14,7 @@ from processors.mapping import Mapping, Refused
 from processors.standard import quality, times
 from processors.standard.observation import QualityTest, Reading, Reason
 from processors.stations import Stations
-from storage.rows import Batch, Columns, DeadLetter, RawMessage, Span, StreamTable, TopicPartition
+from storage.rows import IMPORT_TOPIC, Batch, Columns, DeadLetter, RawMessage, Span, StreamTable, TopicPartition
 
 DIALECT = "import"
 LONGEST_NAME = 255
@@ -40,7 +40,7 @@ class Origin(NamedTuple):
     @property
     def partition(self) -> TopicPartition:
         """Its key in ledger and offsets: the same bytes are the same import, whatever the file is called."""
-        return TopicPartition(f"import:{self.sha256}", 0)
+        return TopicPartition(IMPORT_TOPIC + self.sha256, 0)
 
 
 class Window(NamedTuple):

@@ -18,7 +18,7 @@ from processors.history.chunk import HistoryFile
 from processors.history.intake import Intake
 from processors.pipeline import backoff
 from storage.errors import Fenced, Unavailable
-from storage.rows import Batch, DeadLetter, Outcome, Position, TopicPartition
+from storage.rows import LETTER_BYTES, Batch, DeadLetter, Outcome, Position, TopicPartition
 
 BATCH_ROWS = 50_000
 SMALLEST_BATCH = 500
@@ -52,6 +52,7 @@ class Report:
     duplicate: int = 0
     blank: int = 0
     rejected: Counter[str] = field(default_factory=Counter)
+    rejected_bytes: int = 0  # what their dead letters weigh, as far as the file's reader refused them
     shown: list[DeadLetter] = field(default_factory=list)
 
     def add(self, batch: Batch, outcome: Outcome | None) -> None:
@@ -60,6 +61,7 @@ class Report:
         self.rows += span.messages
         self.blank += span.ignored_messages
         self.rejected.update(str(letter.reason) for letter in batch.dead)
+        self.rejected_bytes += sum(len(span.messages_at(letter.offset).payload) + LETTER_BYTES for letter in batch.dead)
         self.shown += batch.dead[: SHOWN - len(self.shown)]
         if outcome is None:
             self.stored += len(batch.columns)
@@ -71,7 +73,10 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What stops an import before it fills the dead letters: rows refused in this run, bytes of the city's letters."""
+    """What stops an import before it fills the dead letters: rows refused in this run, and what these weigh.
+
+    The second is as much as the city's own letters may weigh, but counted apart: a file's never pause the city.
+    """
 
     rejected: int
     dead_letter_bytes: int
@@ -142,7 +147,7 @@ class Load:
                 outcome = await self._store.commit(batch)
                 self.report.add(batch, outcome)
                 self._watch(self.report, self._file.place(batch.spans[0].next_offset))
-                self._check(batch, outcome)
+                self._check(batch)
         finally:
             await asyncio.gather(ahead, return_exceptions=True)  # a thread can't be cancelled: it ends its batch
             batches.close()
@@ -152,16 +157,16 @@ class Load:
             yield self._intake.batch(chunk, new=new)
             new = False
 
-    def _check(self, batch: Batch, outcome: Outcome) -> None:
+    def _check(self, batch: Batch) -> None:
         span, refused = batch.spans[0], self.report.rejected.total()
         at = f"everything up to row {span.next_offset - 1} is in; run the same command again to go on"
         if refused > self._bounds.rejected:
             raise StoppedError(f"{refused:,} rows were refused, --max-rejected is {self._bounds.rejected:,}: {at}")
-        weight = outcome.open_bytes.get(span.city, 0)
+        weight = self.report.rejected_bytes
         if weight > self._bounds.dead_letter_bytes:
             raise StoppedError(
-                f"the open dead letters of {span.city} weigh {weight:,} bytes, more than limits.dead_letter_bytes = "
-                f"{self._bounds.dead_letter_bytes:,}: purge them or raise it; {at}"
+                f"the rows refused weigh {weight:,} bytes, more than limits.dead_letter_bytes = "
+                f"{self._bounds.dead_letter_bytes:,} of {span.city}: correct the file, or raise it; {at}"
             )
 
 

@@ -105,6 +105,16 @@ def test_a_letter_is_shown_whole_and_its_secret_is_not(dsn):
     assert "never was, or it was purged" in gone.output
 
 
+def test_a_letter_whose_message_is_not_byte_for_byte_what_came_says_so(dsn):
+    with psycopg.connect(dsn) as conn:
+        conn.execute("update store.dead_message set masked = true where mqtt_topic = 'v3/kiel/devices/dev3/up'")
+    assert [one["device"] for one in listed() if one["masked"]] == ["dev3"]
+    assert [one["masked"] for one in listed("--topic", "v3/kiel/devices/dev3/up")] == [True]
+    [letter] = listed("--topic", "v3/+/devices/dev3/up", "--city", "kiel")
+    shown = run("show", str(letter["letter_id"])).output
+    assert [line.split()[-1] for line in shown.splitlines() if line.strip().startswith("masked")] == ["True"]
+
+
 def test_the_counts_are_those_of_the_table_and_purging_tells_what_went(dsn):
     told = json.loads(run("stats", "--json").output)
     assert {(row["city"], row["reason"], row["letters"]) for row in told["letters"]} == {

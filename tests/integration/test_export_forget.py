@@ -19,6 +19,7 @@ from storage.forget import Forgetting
 from storage.migrate import migrate
 from storage.rows import DeadLetter, RawMessage, StreamTable
 from storage.timescale import Writer
+from storage.weights import MessageKey, Scales
 from tests.integration.batches import HOUR, KIEL, PRESSURE, SECOND, T0, TEMPERATURE, WISMAR, R, batch
 
 Query = Callable[..., list[tuple[Any, ...]]]
@@ -241,6 +242,36 @@ async def test_nothing_of_a_forgotten_device_is_left_and_nothing_else_is_gone(mi
         assert sql(f"select count(*) from store.{table}") == [(1,)], table
     assert sql("select open_bytes from store.dead_letter_bytes") == [(256 + len(b'"meter-70"'),)]
     assert sql("select finished_at is not null, counts ->> 'observations' from store.forgotten") == [(True, "1")]
+
+
+async def test_the_letters_that_were_forgotten_stay_counted_as_purged(migrated, writer, sql):
+    await writer.commit(batch(StreamTable(), [R("meter-7", 0, 1.0), R("meter-70", 0, 2.0)]))
+    await with_letters(writer, {100: ("t", b"x"), 101: ("t", b"y")}, letters_of("meter-7", "meter-7"))
+    sql("update store.dead_letter set state = 'closed' where \"offset\" = 101")
+    with Forgetting(migrated, "kiel", "meter-7") as forgetting:
+        forgetting.run()
+    found = sql("select reason, state, letters from store.dead_letter_purge order by 2")
+    assert found == [("unknown_unit", "closed", 1), ("unknown_unit", "open", 1)]
+
+
+async def test_forgetting_waits_for_a_replay_of_its_letters_and_neither_is_undone(migrated, writer, sql):
+    """Without the order of locks each holds what the other needs, and the server ends one of them."""
+    await writer.commit(batch(StreamTable(), [R("meter-7", 0, 1.0), R("meter-70", 0, 2.0)]))
+    await with_letters(writer, {100: ("t", b"payload")}, letters_of("meter-7"))
+    scales = Scales([MessageKey("hanse.raw.kiel", 0, 100, 1_795_435_200_000)])
+    async with await psycopg.AsyncConnection.connect(migrated) as replay:
+        await scales.lock(replay)
+        with Forgetting(migrated, "kiel", "meter-7") as forgetting:
+            forgotten = asyncio.create_task(asyncio.to_thread(forgetting.run))
+            waits = "select from pg_locks join pg_stat_activity using (pid) where not granted and application_name = %s"
+            while not sql(waits, ("hanse-forget",)):
+                await asyncio.sleep(0.01)
+            await replay.execute("update store.dead_letter set state = 'closed'")
+            await scales.settle(replay)
+            await replay.commit()
+            assert (await forgotten)["dead_letters"] == 1
+    assert sql("select state, letters from store.dead_letter_purge") == [("closed", 1)]
+    assert sql("select open_bytes from store.dead_letter_bytes") == [(0,)]
 
 
 async def test_a_writer_that_remembers_the_device_never_writes_under_its_old_id(migrated, writer, sql):

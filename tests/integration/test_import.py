@@ -117,6 +117,16 @@ async def test_rows_that_came_live_already_are_duplicates_and_others_conflicts(w
     assert sql("select detail from store.dead_letter") == [("this time already has the value 0.0, not 9.75",)]
 
 
+async def test_what_an_import_refuses_is_kept_but_never_weighs_on_the_living_city(writer, sql, tmp_path):
+    bad = dict.fromkeys(range(2, 12), "d0,,air_temperature,2026-10-01T00:00:00Z,1,furlong,1")
+    report = await load(history(tmp_path, 100, changes=bad), writer).run()
+    conflict = "d0,,air_temperature,2026-10-01T00:20:00Z,9.75,Cel,1"
+    more = await load(history(tmp_path, 101, changes=bad | {22: conflict}), writer).run()
+    assert (dict(report.rejected), more.rejected["conflicting_value"]) == ({"unknown_unit": 10}, 1)
+    assert sql("select count(*) from store.dead_letter where state = 'open'") == [(21,)]
+    assert await writer.open_bytes(["kiel"]) == {"kiel": 0}
+
+
 class KilledError(Exception):
     pass
 
@@ -211,7 +221,9 @@ async def test_too_many_bad_rows_stop_the_import_where_it_can_go_on(writer, sql,
 
 async def test_dead_letters_beyond_the_citys_budget_stop_the_import(writer, tmp_path):
     path = history(tmp_path, changes=dict.fromkeys(range(100, 120), "bad"))
-    with pytest.raises(StoppedError, match=r"open dead letters of kiel weigh .* purge them or raise it"):
+    with pytest.raises(
+        StoppedError, match=r"the rows refused weigh 5,180 bytes, more than limits.dead_letter_bytes = 1,000 of kiel"
+    ):
         await load(path, writer, bounds=Bounds(1_000_000, 1_000)).run()
 
 

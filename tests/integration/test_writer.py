@@ -420,8 +420,10 @@ async def test_a_letter_of_the_database_names_its_own_row_where_two_keys_feed_on
         done = await writer.commit(batch(table, [*inside, *beyond]))
         assert [SpanOutcome(stored=2, dead={"conflicting_value": 1, "datastream_quota": 2})] == list(done.spans)
         assert sql('select "offset", reason, raw_key, raw_unit from store.dead_letter order by 1') == [
-            (1, "conflicting_value", "tempf", "F"), (3, "datastream_quota", "temp", "C"), (4, "datastream_quota", "tempf", "F")
-        ]  # fmt: skip
+            (1, "conflicting_value", "tempf", "F"),
+            (3, "datastream_quota", "temp", "C"),
+            (4, "datastream_quota", "tempf", "F"),
+        ]
     finally:
         await writer.close()
 
