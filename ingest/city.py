@@ -25,6 +25,8 @@ from pydantic import (
 
 MQTT_TEXT_BYTES = 65_535
 CITY_KEY = re.compile(r"[a-z][a-z0-9_]{0,31}")
+# Taken by database roles and schemas; storage.roles refuses the same (the edges do not know each other, a test does).
+RESERVED = frozenset({"alliance", "owner", "migrator", "ingest", "metrics", "reader"})
 
 
 class CityFileError(ValueError):
@@ -52,6 +54,8 @@ def _zone(name: str) -> str:
 def _key(text: str) -> str:
     if not CITY_KEY.fullmatch(text):
         raise ValueError("lower-case letters, digits and '_', starting with a letter, at most 32")
+    if text in RESERVED:
+        raise ValueError(f"reserved for a database role, as {', '.join(sorted(RESERVED - {text}))} are; choose another")
     return text
 
 
@@ -147,6 +151,8 @@ class Device(_Table):
         texts = [self.match, self.name, *self.parameters, *self.parameters.values()]
         if any(isinstance(text, str) and "\0" in text for text in texts):
             raise ValueError("U+0000 can't be stored; leave it out")
+        if "interval_seconds" in self.parameters:
+            raise ValueError("parameters.interval_seconds: it is called interval_s; rename it")
         for key, (low, high) in self.range.items():
             if not low < high:
                 raise ValueError(f"range.{key} = [{low}, {high}]: the lower limit comes first")

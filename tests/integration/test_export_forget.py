@@ -263,7 +263,9 @@ async def test_forgetting_waits_for_a_replay_of_its_letters_and_neither_is_undon
         await scales.lock(replay)
         with Forgetting(migrated, "kiel", "meter-7") as forgetting:
             forgotten = asyncio.create_task(asyncio.to_thread(forgetting.run))
-            waits = "select from pg_locks join pg_stat_activity using (pid) where not granted and application_name = %s"
+            waits = (
+                "select 1 from pg_locks join pg_stat_activity using (pid) where not granted and application_name = %s"
+            )
             while not sql(waits, ("hanse-forget",)):
                 await asyncio.sleep(0.01)
             await replay.execute("update store.dead_letter set state = 'closed'")

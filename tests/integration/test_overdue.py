@@ -23,12 +23,12 @@ def conn(database):
         yield made
 
 
-def sensor(conn, device, ages, parameters=None, pack=None):
+def sensor(conn, device, ages, parameters=None, pack=None, dialect="hanse"):
     """A datastream with a reading received so many seconds ago each; `pack`: seconds between readings of one pack."""
     (stream,) = conn.execute(
         "insert into store.datastream (city_id, device, channel, property_id, raw_key, raw_unit, dialect, parameters)"
-        " select city_id, %s, '', property_id, '', '', '', %s from store.city, store.property returning datastream_id",
-        (device, json.dumps(parameters or {})),
+        " select city_id, %s, '', property_id, '', '', %s, %s from store.city, store.property returning datastream_id",
+        (device, dialect, json.dumps(parameters or {})),
     ).fetchone()
     conn.execute(
         "insert into store.observation (datastream_id, quality, quality_tests, phenomenon_time, value, received_at)"
@@ -74,16 +74,36 @@ def test_of_a_sensor_with_few_readings_nothing_is_said(conn):
 
 
 def test_a_configured_interval_counts_from_the_first_reading(conn):
-    sensor(conn, "told", [31 * MINUTE], {"interval_seconds": 600})
-    sensor(conn, "patient", range(31 * MINUTE, 5 * HOUR, 10 * MINUTE), {"interval_seconds": 86400})
+    sensor(conn, "told", [31 * MINUTE], {"interval_s": 600})
+    sensor(conn, "patient", range(31 * MINUTE, 5 * HOUR, 10 * MINUTE), {"interval_s": 86400})
     assert overdue(conn) == {"told": [timedelta(minutes=10), True]}
+
+
+def test_what_only_imports_filled_is_history_and_never_overdue(conn):
+    sensor(conn, "history", range(40 * MINUTE, 5 * HOUR, 10 * MINUTE), dialect="import")
+    sensor(conn, "live", range(40 * MINUTE, 5 * HOUR, 10 * MINUTE))
+    assert list(overdue(conn)) == ["live"]
+
+
+def test_a_sensor_that_the_city_file_calls_retired_is_not_overdue(conn):
+    sensor(conn, "retired", range(40 * MINUTE, 5 * HOUR, 10 * MINUTE), {"retired": True})
+    sensor(conn, "kept", range(40 * MINUTE, 5 * HOUR, 10 * MINUTE), {"retired": False})
+    assert list(overdue(conn)) == ["kept"]
+
+
+def test_a_sensor_silent_for_a_month_and_ten_times_what_is_allowed_counts_as_retired(conn):
+    day = 24 * HOUR
+    sensor(conn, "a month ago", range(31 * day, 31 * day + 5 * HOUR, 10 * MINUTE))
+    sensor(conn, "lately", range(29 * day, 29 * day + 5 * HOUR, 10 * MINUTE))
+    sensor(conn, "every fortnight", [50 * day], {"interval_s": 14 * day})
+    assert set(overdue(conn)) == {"lately", "every fortnight"}
 
 
 @pytest.mark.parametrize("told", ["1e400", "-1e400", '"often"', "null", "[1]", "0"])
 def test_a_configured_interval_out_of_form_breaks_nothing(conn, told):
     conn.execute("set client_min_messages = 'error'")
     sensor(conn, "odd", range(40 * MINUTE, 5 * HOUR, 10 * MINUTE))
-    conn.execute(f"update store.datastream set parameters = '{{\"interval_seconds\": {told}}}'")
+    conn.execute(f"update store.datastream set parameters = '{{\"interval_s\": {told}}}'")
     assert set(overdue(conn)) <= {"odd"}
     assert conn.execute("select device, age > allowed from hanse.overdue").fetchall() in ([], [("odd", True)])
 

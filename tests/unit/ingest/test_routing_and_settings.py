@@ -4,13 +4,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from ingest import city as ingest_city
 from ingest import wire
-from ingest.city import City
+from ingest.city import City, CityFileError, load
 from ingest.kafka import LONG_MAX, TOPIC_SETTINGS, partition_of, topic_faults
 from ingest.routing import matches, targets
 from ingest.session import SessionState
 from ingest.settings import Settings
 from service.settings import faults
+from storage import roles
 
 RIGHT = {name: value for name, (_, value) in TOPIC_SETTINGS.items()}
 
@@ -144,3 +146,30 @@ def test_what_another_client_id_was_subscribed_to_is_not_ours(tmp_path):
 def test_a_damaged_memory_of_filters_is_none(tmp_path):
     (tmp_path / "unit.session.json").write_text("{")
     assert SessionState(tmp_path, city({"filter": "#", "dialect": "x"})).filters() == ()
+
+
+def written(folder, key, more=""):
+    """A city file."""
+    path = folder / "city.toml"
+    path.write_text(f'[city]\nkey = "{key}"\nname = "Unit"\n[[route]]\nfilter = "#"\ndialect = "x"\n{more}')
+    return path
+
+
+def test_the_city_file_and_the_database_reserve_the_same_keys():
+    assert ingest_city.RESERVED == roles.RESERVED
+
+
+@pytest.mark.parametrize("key", sorted(roles.RESERVED))
+def test_a_key_that_a_database_role_has_is_refused_with_place_value_and_cure(tmp_path, key):
+    with pytest.raises(CityFileError) as caught:
+        load(written(tmp_path, key))
+    said = str(caught.value)
+    assert said.startswith(f"{tmp_path}/city.toml: city.key = '{key}': reserved for a database role")
+    assert said.endswith("choose another")
+
+
+def test_a_parameter_by_its_former_name_is_refused_with_the_new_one(tmp_path):
+    device = '[[device]]\nmatch = "*"\nparameters = { %s = 600 }\n'
+    assert load(written(tmp_path, "unit", device % "interval_s")).device[0].parameters == {"interval_s": 600}
+    with pytest.raises(CityFileError, match=r"device\[1\] = .*parameters.interval_seconds: it is called interval_s"):
+        load(written(tmp_path, "unit", device % "interval_seconds"))
