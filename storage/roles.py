@@ -2,8 +2,9 @@
 
 `init` needs a superuser and is one transaction: all of it or nothing, and running it again changes nothing. `grant`
 runs as the owner of the tables, after every migration and at the end of `init`; it also makes each city's own views,
-so a view that a migration adds reaches the cities by itself. Which addresses may connect, and that only over TLS, is
-pg_hba.conf's (docs/operations/roles.md).
+so a view that a migration adds reaches the cities by itself; and each city's own functions, which are those of schema
+hanse with the city's views in their place, run with the reader's rights. Which addresses may connect, and that only
+over TLS, is pg_hba.conf's (docs/operations/roles.md).
 """
 
 import os
@@ -77,9 +78,9 @@ begin
 end $$
 """
 # Nothing where the roles were not made, as in a database with one role for all.
-GRANT = """
+GRANT = r"""
 do $$
-declare r record; v record;
+declare r record; v record; own text;
 begin
   if current_user <> 'hanse_owner' or to_regnamespace('hanse') is null then return; end if;
   grant usage on schema store, hanse to hanse_ingest, hanse_metrics;
@@ -102,7 +103,8 @@ begin
 
   for r in select rolname, substr(rolname, length('hanse_reader_') + 1) as city from pg_roles
             where rolname ~ '^hanse_reader_[a-z]' and rolname <> 'hanse_reader_alliance' loop
-    execute format('create schema if not exists %I', 'hanse_' || r.city);
+    own := format('%I', 'hanse_' || r.city);
+    execute format('create schema if not exists %s', own);
     for v in select c.relname from pg_class c
               where c.relnamespace = 'hanse'::regnamespace and c.relkind = 'v'
                 and exists (select from pg_attribute a
@@ -110,6 +112,13 @@ begin
       execute format('create or replace view %I.%I with (security_barrier) as select * from hanse.%I where city = %L',
                      'hanse_' || r.city, v.relname, v.relname, r.city);
     end loop;
+    -- Never as definer: what the reader may not see, the function does not see either.
+    for v in select pg_get_functiondef(oid) as made from pg_proc
+              where pronamespace = 'hanse'::regnamespace and prokind = 'f' and not prosecdef loop
+      execute regexp_replace(v.made, '\mhanse\.', own || '.', 'g');
+    end loop;
+    execute format('revoke execute on all functions in schema %s from public', own);
+    execute format('grant execute on all functions in schema %s to %I', own, r.rolname);
     execute format('grant usage on schema %I to %I', 'hanse_' || r.city, r.rolname);
     execute format('grant select on all tables in schema %I to %I', 'hanse_' || r.city, r.rolname);
   end loop;

@@ -19,12 +19,13 @@ from storage.errors import Refused, Unavailable
 from storage.migrate import migrate
 from storage.overview import Overview
 from storage.roles import init
-from storage.rows import DeadLetter, StreamTable
+from storage.rows import DeadLetter, Property, StreamTable
 from storage.timescale import Writer
 from tests.integration.batches import HOUR, KIEL, TEMPERATURE, WISMAR, R, batch
 from tests.servers import Servers
 
 As = Callable[[str], psycopg.Connection[Any]]
+GUST = Property("wind_speed_gust", "m/s", "weather", "max", "max", 0, 90)
 
 
 class Cluster:
@@ -170,6 +171,9 @@ READER_IS_REFUSED = {
     "a large object": "select lo_create(0)",
     "one from bytes": "select lo_from_bytea(0, 'x')",
     "a temporary table": "create temp table t (a int)",
+    "the alliance's events": "select * from hanse.weather_events('-infinity', 'infinity')",
+    "another city's events": "select * from hanse_kiel.weather_events('-infinity', 'infinity')",
+    "another city's filled hours": "select * from hanse_kiel.hourly_filled(1, now(), now())",
     "a function of its own": "create function hanse_wismar.f() returns int language sql return 1",
     "the password table": "select * from pg_authid",
 }
@@ -212,6 +216,54 @@ def test_without_the_barrier_that_condition_tells_the_other_citys_value(filled):
         with pytest.raises(errors.DivisionByZero):
             conn.execute(f"select value from store.open where {LEAK}").fetchall()
         conn.rollback()
+
+
+async def windy(cluster: Cluster) -> None:
+    """A storm in both cities, written by the ingest role."""
+    made = Writer(cluster.dsn("hanse_ingest"))
+    await made.register([KIEL, WISMAR], [TEMPERATURE, GUST])
+    for city, value in (("kiel", 40.0), ("wismar", 30.0)):
+        positions = await made.positions([span_of(city)])
+        at = positions[span_of(city)].next_offset if positions else 0
+        gust = R("mast", HOUR * at, value, property="wind_speed_gust", unit="m/s")
+        await made.commit(batch(StreamTable(), [gust], at=at, city=city, new=not positions))
+    await made.close()
+
+
+async def test_a_citys_functions_know_its_own_rows_alone(filled, as_role):
+    await windy(filled)
+    migrator = as_role("hanse_migrator")
+    streams = dict(migrator.execute("select city, min(datastream_id) from hanse.datastreams group by 1").fetchall())
+    for city, value, level in (("kiel", 40.0, 4), ("wismar", 30.0, 3)):
+        conn = as_role(f"hanse_reader_{city}")
+        events = f"select distinct city, level, peak from hanse_{city}.weather_events('2020-01-01', '2100-01-01'"
+        assert conn.execute(events + ") where hazard = 'gust'").fetchall() == [(city, level, value)]
+        assert conn.execute(events + f", 'kiel') where city <> '{city}'").fetchall() == []
+        filled_hours = f"select distinct source from hanse_{city}.hourly_filled(%s, '2026-11-23', '2026-11-24')"
+        found = {name: conn.execute(filled_hours, (stream,)).fetchall() for name, stream in streams.items()}
+        assert {name for name, sources in found.items() if ("measured",) in sources} == {city}
+        assert {name for name, sources in found.items() if sources == [("gap",)]} == {"kiel", "wismar"} - {city}
+    alliance = as_role("hanse_reader_alliance")
+    both = "select distinct city from hanse.weather_events('2020-01-01', '2100-01-01') order by 1"
+    assert alliance.execute(both).fetchall() == [("kiel",), ("wismar",)]
+
+
+async def test_a_condition_on_a_function_never_meets_another_citys_value(filled, as_role):
+    await windy(filled)
+    conn = as_role("hanse_reader_wismar")
+    conn.execute(ATTACK)
+    leak = "1 / (peak::int - 40) > -9"
+    events = "select distinct peak from hanse_wismar.weather_events('2020-01-01', '2100-01-01')"
+    assert conn.execute(f"{events} where {leak}").fetchall() == [(30.0,)]
+
+
+def test_a_citys_functions_run_with_the_readers_rights_and_are_no_one_elses(filled, as_role):
+    conn = as_role("hanse_migrator")
+    found = conn.execute(
+        "select p.proname, p.prosecdef, has_function_privilege('hanse_reader_kiel', p.oid, 'execute'),"
+        " p.prosrc ~ '\\mhanse\\.' from pg_proc p where pronamespace = 'hanse_wismar'::regnamespace order by 1"
+    ).fetchall()
+    assert found == [("hourly_filled", False, False, False), ("weather_events", False, False, False)]
 
 
 def test_a_reader_has_a_timeout_and_few_connections(filled, cluster, as_role):
