@@ -149,9 +149,11 @@ async def _topic_ready(kafka: Kafka, topic: str, health: Health) -> bool:
     ):
         with attempt:
             try:
-                wrong = await kafka.topic_faults(topic)
+                wrong, warnings = await kafka.topic_faults(topic)
                 if wrong:
                     raise StartError("\n".join(f"Kafka topic {topic} {fault}" for fault in wrong))
+                for warning in warnings:
+                    log.warning("the Kafka topic is right, and still:", topic=topic, why=warning)
                 fresh = await kafka.is_empty(topic)
             except KafkaTroubleError as error:
                 health.kafka(str(error))
@@ -165,12 +167,18 @@ async def _create_topics(settings: Settings, cities: list[City]) -> None:
     for city in cities:
         topic = wire.kafka_topic(city.key)
         made = await kafka.create_topic(topic)
-        faulty = await kafka.topic_faults(topic)
+        faulty, warnings = await kafka.topic_faults(topic)
         wrong += [f"Kafka topic {topic} {fault}" for fault in faulty]
+        _warn(topic, warnings)
         if not faulty:
             click.echo(f"{topic}: {'made' if made else 'is there'}, {settings.kafka_partitions} partitions")
     if wrong:
         raise StartError("\n".join(wrong))
+
+
+def _warn(topic: str, warnings: list[str]) -> None:
+    for warning in warnings:
+        click.echo(f"hanse-gateway: Kafka topic {topic} {warning}", err=True)
 
 
 async def _check(settings: Settings, city: City) -> None:
@@ -184,8 +192,9 @@ async def _check(settings: Settings, city: City) -> None:
         wrong.append(str(error))
     topic = wire.kafka_topic(city.key)
     try:
-        faulty = await Kafka(settings).topic_faults(topic)
+        faulty, warnings = await Kafka(settings).topic_faults(topic)
         wrong += [f"Kafka topic {topic} {fault}" for fault in faulty]
+        _warn(topic, warnings)
         if not faulty:
             click.echo(f"Kafka {settings.kafka_bootstrap_servers}: logged in; topic {topic} is as it should be")
     except (KafkaTroubleError, KafkaLoginError) as error:

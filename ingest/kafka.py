@@ -31,6 +31,7 @@ from aiokafka.partitioner import murmur2
 
 from ingest.forward import Batch, KafkaTroubleError, Record, RecordsRefusedError
 from ingest.settings import Settings
+from ingest.topics import topic_faults, topic_settings, topic_warnings
 from service.kafka import REFUSALS, arguments
 
 BATCH_BYTES = 524_288
@@ -48,16 +49,6 @@ _CONTENT = (
     RecordListTooLargeError,
     UnknownError,
 )
-LONG_MAX = 2**63 - 1
-DAY_MS = 86_400_000
-# What create-topic sets. "same": another value is wrong; "least": a larger one is fine (-1 of retention: without end).
-TOPIC_SETTINGS = {
-    "cleanup.policy": ("same", "delete"),
-    "message.timestamp.type": ("same", "CreateTime"),
-    "retention.ms": ("least", str(14 * DAY_MS)),
-    "max.message.bytes": ("least", str(2 * 1024 * 1024)),
-    "message.timestamp.after.max.ms": ("least", str(LONG_MAX)),
-}
 CLOCK_SETTINGS = {"cleanup.policy": "delete", "message.timestamp.type": "LogAppendTime", "retention.ms": "3600000"}
 
 
@@ -68,24 +59,6 @@ class KafkaLoginError(Exception):
 def partition_of(key: bytes, partitions: int) -> int:
     """The partition that Kafka's default partitioner gives a key."""
     return (int(murmur2(key)) & 0x7FFFFFFF) % partitions
-
-
-def topic_faults(partitions: int | None, settings: dict[str, str] | None, wanted: int) -> list[str]:
-    """What is wrong with a city's topic, each with the cure; `settings` None: we may not read them."""
-    if partitions is None:
-        return ["does not exist; make it with hanse-gateway create-topic"]
-    faults = []
-    if partitions != wanted:
-        faults.append(
-            f"has {partitions} partitions, HANSE_KAFKA_PARTITIONS says {wanted}; set it to {partitions}, "
-            "or grow the topic by the documented procedure"
-        )
-    for name, (how, value) in TOPIC_SETTINGS.items():
-        found = value if settings is None else settings.get(name, value)
-        enough = found == value or (how == "least" and (int(found) >= int(value) or found == "-1"))
-        if not enough:
-            faults.append(f"has {name} = {found}; set it to {value}")
-    return faults
 
 
 class Kafka:
@@ -131,13 +104,15 @@ class Kafka:
         finally:
             await admin.close()
 
-    async def topic_faults(self, topic: str) -> list[str]:
-        """What is wrong with a city's topic; empty: nothing."""
+    async def topic_faults(self, topic: str) -> tuple[list[str], list[str]]:
+        """What is wrong with a city's topic, and what to think of though nothing is; empty: nothing."""
         async with self._admin() as admin:
             # All topics, not this one: asking for one by name may make it, with the cluster's defaults.
             known = {found["topic"]: len(found["partitions"]) for found in await admin.describe_topics()}
             settings = await _settings(admin, topic) if topic in known else None
-        return topic_faults(known.get(topic), settings, self._settings.kafka_partitions)
+        promised = self._settings.kafka_retention
+        faults = topic_faults(known.get(topic), settings, self._settings.kafka_partitions, promised)
+        return faults, topic_warnings(settings, promised)
 
     async def create_topic(self, topic: str) -> bool:
         """Make a city's topic; False: it was there already. Raises KafkaTroubleError."""
@@ -146,7 +121,7 @@ class Kafka:
                 topic,
                 self._settings.kafka_partitions,
                 self._settings.kafka_replication,
-                topic_configs={name: value for name, (_, value) in TOPIC_SETTINGS.items()},
+                topic_configs=topic_settings(self._settings.kafka_retention),
             )
         )
         await self._create(NewTopic(CLOCK_TOPIC, 1, self._settings.kafka_replication, topic_configs=CLOCK_SETTINGS))

@@ -1,5 +1,6 @@
 """What the gateway is told by its environment, read once at start and frozen. What differs by city: city.py."""
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Literal
 
@@ -15,6 +16,7 @@ class Settings(KafkaSettings):
     model_config = SettingsConfigDict(env_prefix="HANSE_", frozen=True, env_ignore_empty=True, extra="ignore")
 
     kafka_replication: int = Field(default=1, ge=1, le=15)
+    kafka_retention: timedelta = Field(default=timedelta(days=14), ge=timedelta(hours=1))  # maintain reads it too
     http_address: str = Field(default="127.0.0.1:9101", pattern=r"^.*:\d{1,5}$")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     gateway_id: str | None = Field(default=None, max_length=255)  # in every record; default: the MQTT client id

@@ -478,6 +478,19 @@ def test_a_missing_topic_and_a_wrong_number_of_partitions_are_refused(kafka, mos
         assert "has 3 partitions, HANSE_KAFKA_PARTITIONS says 4; set it to 3" in refused.stderr
 
 
+def test_a_topic_that_keeps_less_than_the_settings_promise_is_refused(kafka, mosquitto, city_file, city_key):
+    file = city_file(mosquitto().port)
+    command("create-topic", file, environment=environment(kafka, HANSE_KAFKA_RETENTION="P3D"))
+    for name in ("run", "check", "create-topic"):
+        refused = command(name, file, environment=environment(kafka))
+        assert refused.returncode == CONFIGURATION_ERROR
+        said = f"Kafka topic hanse.raw.{city_key} has retention.ms = 259200000, HANSE_KAFKA_RETENTION promises P14D"
+        assert said in refused.stderr
+    longer = command("check", file, environment=environment(kafka, HANSE_KAFKA_RETENTION="P2D"))
+    assert longer.returncode == 0, longer.stderr
+    assert "keeps records longer (P3D) than HANSE_KAFKA_RETENTION says (P2D)" in longer.stderr
+
+
 def test_check_says_what_is_right_and_what_is_not_without_disturbing_the_gateway(kafka, mosquitto, started, city_file):
     broker = mosquitto()
     gateway = started(broker, kafka)

@@ -1,3 +1,5 @@
+from datetime import timedelta
+
 import pytest
 from aiokafka.partitioner import DefaultPartitioner
 from hypothesis import given
@@ -7,14 +9,16 @@ from pydantic import ValidationError
 from ingest import city as ingest_city
 from ingest import wire
 from ingest.city import City, CityFileError, load
-from ingest.kafka import LONG_MAX, TOPIC_SETTINGS, partition_of, topic_faults
+from ingest.kafka import partition_of
 from ingest.routing import matches, targets
 from ingest.session import SessionState
 from ingest.settings import Settings
+from ingest.topics import LONG_MAX, topic_faults, topic_settings, topic_warnings
 from service.settings import faults
 from storage import roles
 
-RIGHT = {name: value for name, (_, value) in TOPIC_SETTINGS.items()}
+DAYS_14 = timedelta(days=14)
+RIGHT = topic_settings(DAYS_14)
 
 
 def city(*routes):
@@ -95,10 +99,16 @@ def test_filters_match_as_mqtt_says(topic_filter, topic, taken):
             {**RIGHT, "message.timestamp.after.max.ms": "3600000"},
             f"has message.timestamp.after.max.ms = 3600000; set it to {LONG_MAX}",
         ),
+        (6, {**RIGHT, "retention.bytes": "1073741824"}, "has retention.bytes = 1073741824; set it to -1"),
+        (
+            6,
+            {**RIGHT, "retention.ms": "604800000"},
+            "has retention.ms = 604800000, HANSE_KAFKA_RETENTION promises P14D; set it to 1209600000, or promise less",
+        ),
     ],
 )
 def test_a_wrong_topic_is_said_with_its_cure(partitions, settings, fault):
-    [said] = topic_faults(partitions, settings, 6)
+    [said] = topic_faults(partitions, settings, 6, DAYS_14)
     assert said.startswith(fault)
 
 
@@ -106,7 +116,19 @@ def test_a_wrong_topic_is_said_with_its_cure(partitions, settings, fault):
     "settings", [RIGHT, None, {**RIGHT, "retention.ms": "-1"}, {**RIGHT, "retention.ms": "9" * 12}]
 )
 def test_a_topic_that_is_right_or_more_than_right_has_no_fault(settings):
-    assert topic_faults(6, settings, 6) == []
+    assert topic_faults(6, settings, 6, DAYS_14) == []
+
+
+def test_a_topic_that_keeps_longer_than_promised_is_right_and_warned_of():
+    """Raising it is the first thing to do against a backlog; then the readings must be kept for longer too."""
+    assert topic_warnings(RIGHT, DAYS_14) == topic_warnings(None, DAYS_14) == []
+    [said] = topic_warnings({**RIGHT, "retention.ms": str(30 * 86_400_000)}, DAYS_14)
+    assert said.startswith("keeps records longer (P30D) than HANSE_KAFKA_RETENTION says (P14D): raise that")
+    [said] = topic_warnings({**RIGHT, "retention.ms": "-1"}, DAYS_14)
+    assert "(without end)" in said
+    assert topic_faults(6, RIGHT, 6, timedelta(hours=36)) == []
+    [said] = topic_faults(6, RIGHT, 6, timedelta(hours=400))
+    assert "promises PT400H; set it to 1440000000" in said
 
 
 @pytest.mark.parametrize(
