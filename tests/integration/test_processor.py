@@ -393,3 +393,35 @@ def test_a_foreign_record_and_an_unknown_wire_version_are_dead_letters(processor
     )
     assert reasons == [("malformed", 2)]
     assert ask(dsn, "select sum(stored)::int from hanse.ledger where city = %s", city_key) == [(1,)]
+
+
+@pytest.mark.timeout(300)
+def test_two_processors_under_one_instance_name_lose_and_double_nothing_and_one_alone_goes_on(
+    processor, ready, kafka, city_key
+):
+    """Kafka fences the elder, whose client has no word for that and reads on: what keeps the count is the database."""
+    dsn = ready["HANSE_DATABASE_DSN"]
+    ready = {**ready, "HANSE_PROCESSOR_INSTANCE": "the-same"}
+    elder = processor(ready)
+    eventually(lambda: "processor runs" in elder.log, what="the elder at work", seconds=90)
+    younger = processor(ready)
+    eventually(lambda: "processor runs" in younger.log, what="the younger at work", seconds=90)
+    sent = 0
+
+    def round_trip():
+        nonlocal sent
+        publish(kafka, city_key, weather(city_key, 1_000, begin=sent), partition=sent // 1_000 % PARTITIONS)
+        sent += 1_000
+        eventually(lambda: committed(dsn, city_key) == sent, what="all of it", seconds=100)
+
+    for _ in range(30):
+        round_trip()
+        if "fenced: " in elder.log + younger.log:
+            break
+    assert "fenced: " in elder.log + younger.log, "both read the same records, and one came too late"
+    younger.stop()
+    round_trip()
+    assert elder.process.poll() is None
+    account = ask(dsn, "select sum(stored)::int, sum(duplicate)::int, sum(unaccounted)::int from hanse.ledger")
+    assert account == [(sent, 0, 0)]
+    assert ask(dsn, "select count(*) from store.observation") == [(sent,)]
