@@ -1,8 +1,12 @@
-"""What downstream services rely on: names and types that stay, JSON that is valid, numbers checked by hand."""
+"""What downstream services rely on: names and types that stay, JSON that is valid, numbers checked by hand.
+
+On both editions of TimescaleDB.
+"""
 
 import json
 import re
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -15,6 +19,7 @@ from referencing.jsonschema import DRAFT202012
 
 from processors.standard.vocabulary import VOCABULARY
 from storage.migrate import migrate
+from tests.community.engine import NoEngineError, running
 
 Query = Callable[..., list[tuple[Any, ...]]]
 HERE = Path(__file__).parents[1]
@@ -26,26 +31,44 @@ HOUR = timedelta(hours=1)
 LOCATION = {"latitude": 54.1, "longitude": 12.1}
 
 
-@pytest.fixture(scope="module")
-def contract(postgres: Any) -> Iterator[str]:
+@contextmanager
+def empty_database(request: pytest.FixtureRequest, edition: str) -> Iterator[str]:
+    """The real Apache server's, or the Community edition's, which takes one connection at a time."""
+    if edition == "apache":
+        postgres = request.getfixturevalue("postgres")
+        yield postgres.create_database("public_contract")
+        postgres.drop_database("public_contract")
+        return
+    try:
+        with running(request.getfixturevalue("tmp_path_factory").mktemp("community")) as dsn:
+            yield dsn
+    except NoEngineError as error:
+        pytest.fail(str(error))
+
+
+@pytest.fixture(scope="module", params=["apache", "community"])
+def contract(request: pytest.FixtureRequest) -> Iterator[str]:
     """One migrated database for all tests of this module; each writes datastreams of its own."""
-    dsn = postgres.create_database("public_contract")
+    with empty_database(request, request.param) as dsn:
+        yield filled(dsn)
+
+
+def filled(dsn: str) -> str:
     migrate(dsn)
-    with psycopg.connect(dsn, autocommit=True) as conn:
+    with psycopg.connect(dsn, autocommit=True, prepare_threshold=None) as conn:
         conn.execute("update store.rollup_state set threshold = '2026-11-24Z', materialized = '2020-01-01Z'")
         conn.cursor().executemany(
             "insert into store.property (key, unit, domain, kind, aggregation, minimum, maximum) "
             "values (%s, %s, %s, %s, %s, %s, %s)",
             [(p.key, p.unit, p.domain, p.kind, p.aggregation, p.minimum, p.maximum) for p in VOCABULARY.values()],
         )
-    yield dsn
-    postgres.drop_database("public_contract")
+    return dsn
 
 
 @pytest.fixture
 def sql(contract: str) -> Query:
     def run(query: str, params: Any = None) -> list[tuple[Any, ...]]:
-        with psycopg.connect(contract, autocommit=True) as conn:
+        with psycopg.connect(contract, autocommit=True, prepare_threshold=None) as conn:
             conn.execute("set timezone = 'UTC'")
             cursor = conn.execute(query, params)
             return cursor.fetchall() if cursor.description else []

@@ -15,6 +15,7 @@ from local.servers import Postgres
 from psycopg import errors
 
 from storage import __main__ as command
+from storage import letters
 from storage.errors import Refused, Unavailable
 from storage.migrate import migrate
 from storage.overview import Overview
@@ -382,6 +383,27 @@ async def test_history_is_imported_by_ingest_exported_by_a_reader_and_forgotten_
     await writer.close()
 
 
+async def test_letters_are_replayed_with_the_rights_of_ingest_and_purged_by_the_owner_alone(filled):
+    writer = Writer(filled.dsn("hanse_ingest"))
+    await writer.register([KIEL, WISMAR], [TEMPERATURE])
+    at = (await writer.positions([span_of("kiel")]))[span_of("kiel")].next_offset
+    dead = [DeadLetter(0, at, None, "no_route", "for the test")]
+    await writer.commit(batch(StreamTable(), [], at=at, new=False, dead=dead))
+    await writer.close()
+    wanted = letters.Wanted(reasons=["no_route"])
+    async with letters.opened(filled.dsn("hanse_ingest")) as conn:
+        found = await letters.page(conn, wanted, limit=10)
+        assert list((await letters.payloads(conn, found)).values()) == [b"payload %d" % at]
+        await letters.mark(conn, found)
+        marked = await letters.page(conn, wanted._replace(state="replaying"), limit=10)
+        assert [one["letter_id"] for one in marked] == [one["letter_id"] for one in found]
+    with pytest.raises(Refused, match="permission denied"):
+        async with letters.opened(filled.dsn("hanse_ingest")) as conn:
+            await letters.purge(conn, marked, "replaying")
+    async with letters.opened(filled.dsn("hanse_migrator")) as conn:
+        assert await letters.purge(conn, marked, "replaying") == 1
+
+
 @pytest.mark.parametrize("role", ["hanse_reader_alliance", "hanse_reader_kiel"])
 def test_a_reader_reads_every_view_of_the_contract_that_is_its_own(filled, as_role, role):
     schema = "hanse" if role.endswith("alliance") else "hanse_kiel"
@@ -391,6 +413,5 @@ def test_a_reader_reads_every_view_of_the_contract_that_is_its_own(filled, as_ro
     for (view,) in views:
         conn.execute(f"select * from {schema}.{view} limit 1")
     assert {"observations", "city_comparison", "extreme_weather", "ngsi_ld_entities"} <= {view for (view,) in views}
-    if role.endswith("alliance"):
-        conn.execute("select * from hanse.weather_events(now() - interval '1 day', now())")
-        conn.execute("select * from hanse.hourly_filled(1, now() - interval '1 day', now())")
+    conn.execute(f"select * from {schema}.weather_events(now() - interval '1 day', now())")
+    conn.execute(f"select * from {schema}.hourly_filled(1, now() - interval '1 day', now())")
