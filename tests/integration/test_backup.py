@@ -5,7 +5,8 @@ The steps are those of docs/operations/backup.md, which this test reads its stat
 
 import re
 import subprocess
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,42 +14,30 @@ import psycopg
 import pytest
 from local import fetch
 
-from storage.errors import Fenced
 from storage.migrate import migrate
-from storage.rows import Batch, StreamTable, TopicPartition
-from storage.timescale import Writer
-from tests.integration.batches import KIEL, PRESSURE, SECOND, TEMPERATURE, WISMAR, R, batch
+from tests.integration.processes import PARTITIONS, City, Process, eventually, reading
 
-PARTITION = TopicPartition("hanse.raw.kiel", 0)
+# Servers and processes start one after the other in each of these, which takes its time on a machine that is busy.
+pytestmark = pytest.mark.timeout(300)
+
 DOCS = Path(__file__).parents[2] / "docs/operations/backup.md"
-SIZE = 100  # messages of a batch
+NOW_MS = time.time_ns() // 1_000_000
+DUMPED, ALL = 400, 1000  # messages that the dump holds, and that Kafka does
 EVERYTHING = (
     "select city, device, phenomenon_time, value, quality, received_at from hanse.observations order by 1, 2, 3",
-    "select * from hanse.ledger",
-    "select city, reason, record_offset, detail from hanse.dead_letters order by 3",
+    "select * from hanse.ledger order by topic, partition",
+    "select city, reason, partition, record_offset, detail, payload_bytes from hanse.dead_letters order by 3, 4",
 )
 
 
-def log_from(offset: int, end: int) -> list[Batch]:
-    """What Kafka holds of the partition: the same records whenever they are read, some of them refused."""
+def messages(key: str, begin: int, end: int) -> list[tuple[str, bytes]]:
+    """Readings of seven devices: some once more, some with another value for the same time, some no JSON at all."""
     found = []
-    for at in range(offset, end, SIZE):
-        readings = [R(f"d{n % 7}", (n - n % 10) * SECOND, float(n % 10)) for n in range(at, at + SIZE)]
-        found.append(batch(StreamTable(), readings, at=at))
+    for n in range(begin, end):
+        at, device = NOW_MS - 3_600_000 + (n - n % 10) * 1000, f"d{n % 7}"
+        payload = b"{" if n % 50 == 49 else reading(device, at, float(n % 7 if n % 3 else n % 10))
+        found.append((f"hanse/{key}/weather/{device}", payload))
     return found
-
-
-async def read_on(dsn: str, end: int) -> None:
-    """What a processor does: ask the database where it stands, and go on there."""
-    writer = Writer(dsn)
-    try:
-        await writer.register([KIEL, WISMAR], [TEMPERATURE, PRESSURE])
-        position = (await writer.positions([PARTITION])).get(PARTITION)
-        for one in log_from(0 if position is None else position.next_offset, end):
-            await writer.commit(one)
-        assert await writer.unaccounted() == {"kiel": 0}
-    finally:
-        await writer.close()
 
 
 def everything(dsn: str) -> list[list[tuple[Any, ...]]]:
@@ -79,52 +68,85 @@ def restore(dump: Path, dsn: str) -> None:
             conn.execute(statement)
 
 
+class Restored:
+    """The dump in a server of its own, and a processor that is pointed to it."""
+
+    def __init__(self, city: City, dump: Path, empty: Any) -> None:
+        self.city = city
+        self.dsn = empty.create_database("hanse")
+        restore(dump, empty.dsn("hanse", superuser=True))
+
+    def one(self, query: str) -> Any:
+        with psycopg.connect(self.dsn, autocommit=True) as conn:
+            return conn.execute(query).fetchone()
+
+    def read_on(self) -> Process:
+        """A real processor of the same group, whose own offsets in Kafka stand at the end: the database's count."""
+        process = Process(self.city.file, {**self.city.environment, "HANSE_DATABASE_DSN": self.dsn})
+        self.city.processes.append(process)
+        eventually(lambda: self.one("select sum(messages)::int from hanse.ledger") == (ALL,), what="the rest is read")
+        return process
+
+
 @pytest.fixture
-async def dumped(postgres: Any, database: str, tmp_path: Path) -> Path:
-    """A dump of the database after 600 records, taken while it goes on to 1,500."""
-    migrate(database)
-    await read_on(database, 600)
-    superuser = postgres.dsn(database.rsplit("/", 1)[1].split("?", maxsplit=1)[0], superuser=True)
+def city(kafka: Any, database: str, city_key: str, tmp_path: Path) -> Iterator[City]:
+    made = City(kafka, database, city_key, tmp_path)
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def dump(postgres: Any, city: City, tmp_path: Path) -> Path:
+    """A dump taken after some records, before a processor read the others."""
+    city.start()
+    for partition in range(PARTITIONS):
+        city.publish(*messages(city.key, 0, DUMPED)[partition::PARTITIONS], partition=partition)
+    city.settled(DUMPED)
+    superuser = postgres.dsn(city.dsn.rsplit("/", 1)[1].split("?", maxsplit=1)[0], superuser=True)
     tool("pg_dump", "--format", "custom", "--file", str(tmp_path / "hanse.dump"), superuser)
-    await read_on(database, 1500)
+    for partition in range(PARTITIONS):
+        city.publish(*messages(city.key, DUMPED, ALL)[partition::PARTITIONS], partition=partition)
+    city.settled(ALL)
+    city.stop()
     return tmp_path / "hanse.dump"
 
 
-async def test_a_restored_dump_reads_the_rest_from_kafka_and_lacks_nothing(database, dumped, own_postgres):
-    empty = own_postgres()
-    restored = empty.create_database("hanse")
-    restore(dumped, empty.dsn("hanse", superuser=True))
-    (_, ((*_, unaccounted),), _) = everything(restored)
-    assert unaccounted == 0
-    writer = Writer(restored)
-    assert (await writer.positions([PARTITION]))[PARTITION].next_offset == 600
-    await writer.close()
-    await read_on(restored, 1500)
-    assert everything(restored) == everything(database)
-    assert len(everything(restored)[2]) > 0  # conflicting values: refused in both by the same offsets
+def test_a_restored_dump_reads_the_rest_from_kafka_and_lacks_nothing(city, dump, own_postgres):
+    restored = Restored(city, dump, own_postgres())
+    assert restored.one("select sum(next_offset)::int, sum(unaccounted)::int from hanse.ledger") == (DUMPED, 0)
+    process = restored.read_on()
+    process.end()
+    rows, ledger, letters = everything(restored.dsn)
+    assert [rows, ledger, letters] == everything(city.dsn)
+    assert restored.one("select sum(unaccounted)::int from hanse.ledger") == (0,)
+    assert {reason for _, reason, *_ in letters} == {"conflicting_value", "invalid_json"}
+    assert len(rows) + len(letters) < ALL  # the others are duplicates
+    assert not [line for line in process.lines if '"level": "error"' in line]
 
 
-async def test_a_restored_database_refuses_a_writer_that_stands_elsewhere(database, dumped, own_postgres):
-    empty = own_postgres()
-    restored = empty.create_database("hanse")
-    restore(dumped, empty.dsn("hanse", superuser=True))
-    writer = Writer(restored)
-    await writer.register([KIEL, WISMAR], [TEMPERATURE, PRESSURE])
-    try:
-        with pytest.raises(Fenced):
-            await writer.commit(log_from(1500, 1600)[0])
-    finally:
-        await writer.close()
+def test_a_processor_that_stands_at_another_place_than_a_restored_database_goes_back_to_it(city, dump, own_postgres):
+    """A database that was put back under a running processor: its next batch is fenced, and it reads again."""
+    restored = Restored(city, dump, own_postgres())
+    process = restored.read_on()
+    with psycopg.connect(restored.dsn, autocommit=True) as conn:
+        conn.execute("truncate store.observation, store.dead_letter, store.dead_message")
+        conn.execute("delete from store.ledger")
+        conn.execute("delete from store.consumer_offset")
+    city.publish(*messages(city.key, ALL, ALL + 10), partition=0)
+    eventually(lambda: restored.one("select sum(messages)::int from hanse.ledger") == (ALL + 10,), what="all again")
+    assert any("fenced: " in line for line in process.lines)
+    assert restored.one("select sum(unaccounted)::int from hanse.ledger") == (0,)
 
 
-async def test_a_restored_database_takes_migrations_and_makes_chunks_and_hours(dumped, own_postgres):
-    empty = own_postgres()
-    restored = empty.create_database("hanse")
-    restore(dumped, empty.dsn("hanse", superuser=True))
-    assert migrate(restored) == []
-    await read_on(restored, 1500)
-    with psycopg.connect(restored, autocommit=True) as conn:
-        conn.execute("select store.rollup_hour('2026-11-23T12:00:00Z')")
+def test_a_restored_database_takes_migrations_and_makes_chunks_and_hours(city, dump, own_postgres):
+    restored = Restored(city, dump, own_postgres())
+    assert migrate(restored.dsn) == []
+    restored.read_on()
+    with psycopg.connect(restored.dsn, autocommit=True) as conn:
+        conn.execute(
+            "select store.rollup_hour(h) from generate_series(date_trunc('hour', now() - interval '3 hours'), now(),"
+            " interval '1 hour') h"
+        )
         assert (
             conn.execute("select sum(good) from store.observation_hour").fetchone()
             == conn.execute("select count(*) from store.observation").fetchone()
