@@ -1,6 +1,7 @@
 """What each role may do and what it is refused, on a real server with the roles that `hanse-storage init` makes."""
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -25,6 +26,7 @@ from storage.timescale import Writer
 from tests.integration.batches import HOUR, KIEL, TEMPERATURE, WISMAR, R, batch
 from tests.servers import Servers
 
+SQL = Path(__file__).parents[2] / "docs/sql.md"
 As = Callable[[str], psycopg.Connection[Any]]
 GUST = Property("wind_speed_gust", "m/s", "weather", "max", "max", 0, 90)
 
@@ -402,6 +404,15 @@ async def test_letters_are_replayed_with_the_rights_of_ingest_and_purged_by_the_
             await letters.purge(conn, marked, "replaying")
     async with letters.opened(filled.dsn("hanse_migrator")) as conn:
         assert await letters.purge(conn, marked, "replaying") == 1
+
+
+@pytest.mark.parametrize("role", ["hanse_reader_alliance", "hanse_reader_kiel"])
+def test_every_example_of_the_documentation_runs_for_a_reader_in_its_own_schema(filled, as_role, role):
+    conn = as_role(role)
+    examples = re.findall(r"^```sql\n(.*?)^```", SQL.read_text(), re.MULTILINE | re.DOTALL)
+    assert len(examples) > 10
+    for example in examples:
+        conn.execute(example if role.endswith("alliance") else example.replace("hanse.", "hanse_kiel."))
 
 
 @pytest.mark.parametrize("role", ["hanse_reader_alliance", "hanse_reader_kiel"])
