@@ -272,6 +272,7 @@ async def test_forgetting_waits_for_a_replay_of_its_letters_and_neither_is_undon
             await scales.settle(replay)
             await replay.commit()
             assert (await forgotten)["dead_letters"] == 1
+    assert sql("select deadlocks from pg_stat_database where datname = current_database()") == [(0,)]
     assert sql("select state, letters from store.dead_letter_purge") == [("closed", 1)]
     assert sql("select open_bytes from store.dead_letter_bytes") == [(0,)]
 
