@@ -35,8 +35,8 @@ def learned(part: Any, what: Any, at: int, session: int = 0, *, settle: int = 0)
 
 def latest(part: Any) -> Any:
     """What was announced last; None where nothing was, or where it was taken back."""
-    spans = _spans(_versions(part))
-    return spans[-1][2]["is"] if spans else None
+    newest = _newest(part, None)
+    return None if newest is None else newest["is"]
 
 
 def in_force(part: Any, message: Message, session: int = 0, *, later: bool = True) -> Any:
@@ -44,13 +44,34 @@ def in_force(part: Any, message: Message, session: int = 0, *, later: bool = Tru
 
     Where nothing was known yet at that time, it is the first that was announced after it, unless `later` is false.
     """
+    if not message.replayed:
+        newest = _newest(part, session)
+        return None if newest is None else newest["is"]
     spans = [span for span in _spans(_versions(part)) if span[1] == session]
     if not spans:
         return None
-    before = [span for span in spans if span[0] <= message.received_us] if message.replayed else spans
+    before = [span for span in spans if span[0] <= message.received_us]
     if not before:
         return spans[0][2]["is"] if later else None
     return before[-1][2]["is"]
+
+
+def _newest(part: Any, session: int | None) -> dict[str, Any] | None:
+    """The well-formed version that came into force last, of a session or of any: asked by every live message."""
+    found, latest_at = None, 0
+    for version in part if isinstance(part, list) else ():
+        if not isinstance(version, dict) or "is" not in version or not isinstance(held := version.get("held"), list):
+            continue
+        mine: int | None = None
+        for span in held:
+            if type(span) is not list or len(span) != 2 or type(at := span[0]) is not int or type(span[1]) is not int:  # noqa: PLR2004 - from, session
+                break
+            if (session is None or span[1] == session) and (mine is None or at >= mine):
+                mine = at
+        else:
+            if mine is not None and (found is None or mine >= latest_at):
+                found, latest_at = version, mine
+    return found
 
 
 def _spans(versions: list[dict[str, Any]]) -> list[tuple[int, int, dict[str, Any]]]:
