@@ -14,6 +14,7 @@ from ingest.city import City, CityFileError, Route, load
 from processors import routes, stations
 from processors.dialects import DIALECTS
 from processors.explaining import Explained, Explainer, Told
+from processors.filters import covers, left_over, meet
 from processors.matching import Matcher, Profiles
 from processors.profiles import Example, Profile, ProfileError, SharedProfile, of_city
 from processors.profiles import load as load_shared
@@ -189,6 +190,10 @@ def _routes(city: City) -> Iterator[Finding]:
         if first is not None:
             yield Finding(f"{where}: route[{first}] takes all of it before; move it up or remove it")
             continue
+        if left_over(route.filter, [one.filter for _, one in earlier]) is None:
+            several = ", ".join(f"route[{n}]" for n, one in earlier if meet(one.filter, route.filter))
+            yield Finding(f"{where}: {several} together take all of it before; move it up or remove it")
+            continue
         yield from (
             Finding(f"{where}: shares topics with route[{n}] ({one.filter!r}), which takes them first", fault=False)
             for n, one in earlier
@@ -200,33 +205,6 @@ def _routes(city: City) -> Iterator[Finding]:
 
 def _rivals(one: Route, other: Route) -> bool:
     return one.dialect != other.dialect and meet(one.filter, other.filter) and not covers(other.filter, one.filter)
-
-
-def covers(wide: str, narrow: str) -> bool:
-    """Whether every topic that `narrow` takes is taken by `wide`."""
-    wanted, levels = wide.split("/"), narrow.split("/")
-    if narrow.startswith("$") and wanted[0] in {"+", "#"}:
-        return False
-    for place, level in enumerate(wanted):
-        if level == "#":
-            return True
-        if place >= len(levels) or (level == "+" and levels[place] == "#") or level not in {"+", levels[place]}:
-            return False
-    return len(wanted) == len(levels)
-
-
-def meet(one: str, other: str) -> bool:
-    """Whether some topic is taken by both filters."""
-    left, right = one.split("/"), other.split("/")
-    if any(a.startswith("$") and b in {"+", "#"} for a, b in ((left[0], right[0]), (right[0], left[0]))):
-        return False
-    for a, b in zip(left, right, strict=False):
-        if "#" in {a, b}:
-            return True
-        if "+" not in {a, b} and a != b:
-            return False
-    longer, shorter = (left, right) if len(left) > len(right) else (right, left)
-    return len(left) == len(right) or longer[len(shorter) :] == ["#"]
 
 
 def _devices(city: City) -> Iterator[str]:

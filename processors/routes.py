@@ -8,7 +8,7 @@ import re
 from collections.abc import Collection, Mapping
 
 from ingest.city import City, CityFileError, Route
-from processors.dialects import Dialect
+from processors.dialects import OPTIONS, Dialect
 from processors.dialects.memory import Stateful
 
 IGNORE = "ignore"
@@ -35,9 +35,26 @@ def unordered_sources(city: City, dialects: Mapping[str, Dialect]) -> list[str]:
     ]
 
 
+def unusable_options(city: City, dialects: Collection[str]) -> list[str]:
+    """One line per option that its route's dialect does not know, or whose value is of another kind than it takes."""
+    found: list[str] = []
+    for place, route in enumerate(city.route, start=1):
+        if route.dialect != IGNORE and route.dialect not in dialects:
+            continue
+        known = OPTIONS.get(route.dialect, {})
+        for name, value in route.options.items():
+            where = f"route[{place}].options.{name} = {value!r:.80}"
+            if name not in known:
+                cure = f"it has {', '.join(known)}" if known else "it has none"
+                found.append(f"{where}: dialect {route.dialect} has no such option; {cure}")
+            elif not known[name].fits(value):
+                found.append(f"{where}: takes {known[name].takes} ({known[name].does})")
+    return found
+
+
 def faults(city: City, dialects: Mapping[str, Dialect]) -> list[str]:
     """Everything that is wrong with a city's routes, one line each."""
-    return [*unknown_dialects(city, dialects), *unordered_sources(city, dialects)]
+    return [*unknown_dialects(city, dialects), *unordered_sources(city, dialects), *unusable_options(city, dialects)]
 
 
 def pattern(topic_filter: str) -> re.Pattern[str]:

@@ -27,6 +27,7 @@ from processors.dialects import (
     zigbee2mqtt,
 )
 from processors.dialects.memory import Stateful
+from processors.dialects.options import Option
 from processors.standard.observation import Decoded, Message
 
 Decode = Callable[[Message], Decoded]
@@ -52,4 +53,9 @@ DIALECTS: Mapping[str, Dialect] = MappingProxyType(
         "vzlogger": Stateful(vzlogger.source, vzlogger.decode),
         "zigbee2mqtt": Stateful(zigbee2mqtt.source, zigbee2mqtt.decode),
     }
+)
+
+# What a dialect's routes may say besides; the others take no options.
+OPTIONS: Mapping[str, Mapping[str, Option]] = MappingProxyType(
+    {"generic": generic.OPTIONS, "vzlogger": vzlogger.OPTIONS}
 )

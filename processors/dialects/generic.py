@@ -10,7 +10,9 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from processors.dialects import options
 from processors.dialects.free_text import Missing, Quantity, read
+from processors.dialects.leaves import collected
 from processors.dialects.strict_json import kind, load, number, shown, storable
 from processors.standard.observation import Decoded, Ignored, Leaf, Message, Quality, Reading, Reason, Rejection
 from processors.standard.times import local
@@ -20,14 +22,16 @@ FILTERS: tuple[str, ...] = ()  # nothing is generic by its topic: a route has to
 LONGEST_NAME = 255
 LATEST_US = 253_402_300_799_999_999  # the end of year 9999
 
-# The route's options, each with what it does; `check` refuses others.
 OPTIONS = {
-    "device_levels": "topic levels (from 0) that name the device; else it is the topic, less a bare value's own level",
-    "device_key": "path of the member that names the device, in the object or in each reading",
-    "epoch": "unit of times that are numbers: s, ms, us or ns; profile: the device's profile knows which key is a time",
-    "time_key": "name of the member that is the time, where it is none of the usual",
-    "model": "brand/model of the devices, for profiles to match",
-    "ignore": "key paths that are no observations",
+    "device_levels": options.levels("that name the device; else it is the topic, less a bare value's own level"),
+    "device_key": options.text("path of the member that names the device, in the object or in each reading"),
+    "epoch": options.one_of(
+        "unit of times that are numbers; profile: the device's profile knows which key is a time",
+        *("s", "ms", "us", "ns", "profile"),
+    ),
+    "time_key": options.text("name of the member that is the time, where it is none of the usual"),
+    "model": options.text("brand/model of the devices, for profiles to match"),
+    "ignore": options.texts("key paths that are no observations"),
 }
 _EPOCHS = {"s": (1_000_000, 1), "ms": (1_000, 1), "us": (1, 1), "ns": (1, 1_000)}  # times and by: microseconds
 _TIMES = ("time", "timestamp", "ts", "datetime", "date", "dateutc", "zeit", "zeitstempel")
@@ -68,25 +72,19 @@ def decode(message: Message) -> Decoded:
     device = _topic_device(message, bare=bare)
     at = _At(device, None, 0, None, model, message)
     key = message.topic.rpartition("/")[2]
-    found: list[Leaf] = []
-    for leaf in [_leaf(key, body, None, at)] if bare else _walk(body, "", at):
-        if len(found) == message.max_readings:
-            detail = f"more than the {message.max_readings} readings that are taken from one message"
-            return Rejection(Reason.TOO_MANY_READINGS, detail, device or None)
-        found.append(leaf)
-    return _once(found, message) if found else Rejection(Reason.MALFORMED, "the payload has no reading", device or None)
+    leaves = [_leaf(key, body, None, at)] if bare else _walk(body, "", at)
+    found = collected(leaves, message, device or None)
+    return _once(found) if isinstance(found, list) else found
 
 
-def _once(found: list[Leaf], message: Message) -> list[Leaf]:
-    """Without second copies of one reading, and without retained ones that don't say when they were measured."""
+def _once(found: list[Leaf]) -> list[Leaf]:
+    """Without second copies of one reading."""
     seen = set()
     for place, leaf in enumerate(found):
         if not isinstance(leaf, Reading):
             continue
         reading = (leaf.device, leaf.key, leaf.time, leaf.value, leaf.unit)
-        if message.retain and leaf.time is None:
-            found[place] = Ignored("retained")
-        elif reading in seen:
+        if reading in seen:
             found[place] = Ignored("second_copy")
         seen.add(reading)
     return found

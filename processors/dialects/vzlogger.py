@@ -10,14 +10,17 @@ from typing import Any, NamedTuple
 
 from processors.dialects.history import in_force, learned
 from processors.dialects.memory import State, Step
+from processors.dialects.options import one_of
 from processors.dialects.strict_json import kind, load, number, shown, storable
 from processors.standard.observation import Decoded, Ignored, Message, Quality, Reading, Reason, Rejection
 
 FILTERS = ("vzlogger/#",)
 KEY_LEVELS = (0, 1)
 OPTIONS = {
-    "energy": "unit of energy registers: Wh (SML) or kWh (most D0 meters)",
-    "power": "unit of power registers: W (SML, and the default) or kW (most D0 meters)",
+    "energy": one_of("unit of energy registers: Wh with SML, kWh with most D0 meters", "Wh", "kWh"),
+    "power": one_of(
+        "unit of power registers: W with SML, and where nothing is said; kW with most D0 meters", "W", "kW"
+    ),
 }
 LONGEST_NAME = 255
 LATEST_MS = 253_402_300_799_999  # the end of year 9999

@@ -1,5 +1,8 @@
 """`hanse-processor check`: every fault with its place, value and cure; and nothing to say of what is right."""
 
+import itertools
+import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +10,9 @@ import pytest
 
 from ingest.city import City
 from ingest.routing import matches
-from processors.checking import check, covers, faults_of_profiles, meet, of_one_city
+from processors.checking import check, faults_of_profiles, of_one_city
+from processors.cities import StartError, read_cities
+from processors.filters import covers, left_over, meet
 from processors.matching import NO_PROFILES, Profiles
 from processors.profiles import SharedProfile, directory, load
 
@@ -103,6 +108,72 @@ def test_covering_and_meeting_agree_with_what_the_filters_take(one: str, other: 
         assert meet(one, other)
     if not theirs <= mine:
         assert not covers(one, other)
+
+
+@pytest.mark.parametrize(
+    ("filters", "takers"),
+    [
+        (("a/+", "a/+/#", "a", "a/#"), "route[1], route[2], route[3]"),
+        (("+/x/#", "a/+", "b/#", "a/+/+/#", "+", "a/#"), "route[1], route[2], route[4], route[5]"),
+    ],
+)
+def test_a_route_that_several_together_leave_nothing_is_named_with_them(filters: tuple[str, ...], takers: str) -> None:
+    assert [text for text in routed(*filters) if not text.startswith("note")] == [
+        f"route[{len(filters)}].filter = 'a/#': {takers} together take all of it before; move it up or remove it"
+    ]
+
+
+def test_what_several_filters_leave_of_another_is_a_topic_of_its_own_and_nothing_only_where_there_is_none() -> None:
+    for narrow, *earlier in itertools.product(FILTERS, repeat=3):
+        topic = left_over(narrow, earlier)
+        mine = {one for one in TOPICS if matches(narrow, one) and not any(matches(text, one) for text in earlier)}
+        if topic is None:
+            assert not mine, (narrow, earlier)
+        else:
+            assert matches(narrow, topic), (narrow, topic)
+            assert not any(matches(text, topic) for text in earlier), (narrow, earlier, topic)
+
+
+@pytest.mark.parametrize(
+    ("dialect", "options", "fault"),
+    [
+        (
+            "generic",
+            {"epoc": "s"},
+            "route[1].options.epoc = 's': dialect generic has no such option; it has device_levels",
+        ),
+        ("generic", {"epoch": "sec"}, "route[1].options.epoch = 'sec': takes one of s, ms, us, ns, profile"),
+        ("generic", {"device_levels": 1}, "route[1].options.device_levels = 1: takes a list of topic levels"),
+        ("generic", {"device_levels": [True]}, "route[1].options.device_levels = [True]: takes a list of topic levels"),
+        ("generic", {"ignore": "fw"}, "route[1].options.ignore = 'fw': takes a list of texts"),
+        ("vzlogger", {"energy": "MWh"}, "route[1].options.energy = 'MWh': takes one of Wh, kWh"),
+        ("ttn", {"epoch": "s"}, "route[1].options.epoch = 's': dialect ttn has no such option; it has none"),
+    ],
+)
+def test_an_option_that_a_dialect_does_not_know_or_take_is_named_by_check_and_before_a_run(
+    tmp_path: Path, dialect: str, options: dict[str, Any], fault: str
+) -> None:
+    of = city(route=[{"filter": "a/+", "dialect": dialect, "options": options, "key_levels": [0]}])
+    (found,) = findings(of)
+    assert found.startswith(fault)
+    file = tmp_path / "wismar.toml"
+    told = ", ".join(f"{name} = {json.dumps(value)}" for name, value in options.items())
+    route = f'filter = "a/+"\ndialect = "{dialect}"\nkey_levels = [0]\noptions = {{ {told} }}\n'
+    file.write_text(f'[city]\nkey = "wismar"\nname = "W"\n[[route]]\n{route}')
+    with pytest.raises(StartError, match=re.escape(fault)):
+        read_cities([file])
+
+
+def test_options_that_a_dialect_takes_are_no_finding() -> None:
+    options = {
+        "device_levels": [1],
+        "device_key": "id",
+        "epoch": "ms",
+        "time_key": "t",
+        "model": "a/b",
+        "ignore": ["x"],
+    }
+    assert findings(city(route=[{"filter": "a/+", "dialect": "generic", "options": options}])) == []
 
 
 def test_unknown_dialects_and_properties_and_impossible_ranges_are_named() -> None:

@@ -144,9 +144,9 @@ def test_the_options_of_the_route_reach_the_dialect() -> None:
         return []
 
     one = city()
-    route = one.route[0].model_copy(update={"options": {"epoch": "ms"}})
+    route = one.route[0].model_copy(update={"dialect": "generic", "options": {"epoch": "ms"}})
     one = one.model_copy(update={"route": (route,)})
-    batch(Intake([one], dialects={**DIALECTS, "hanse": listening}), record(0, {}, "hanse/wismar/weather/w1"))
+    batch(Intake([one], dialects={**DIALECTS, "generic": listening}), record(0, {}, "hanse/wismar/weather/w1"))
     assert [(message.options, message.replayed) for message in seen] == [({"epoch": "ms"}, False)]
 
 
