@@ -128,6 +128,7 @@ class Limits(_Table):
     max_ahead: timedelta = timedelta(minutes=10)
     max_payload_bytes: int = Field(default=262_144, ge=1, le=1_572_864)
     max_readings: PositiveInt = 10_000
+    max_keys: PositiveInt = 1_000
     new_datastreams_per_hour: PositiveInt = 5_000
     dead_letter_bytes: PositiveInt = 1_073_741_824
     silent_after: timedelta = timedelta(minutes=10)

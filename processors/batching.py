@@ -71,7 +71,7 @@ class _Seen(NamedTuple):
 class _City:
     """A city's routes and limits, in the units of the hot path."""
 
-    __slots__ = ("ahead_us", "key", "max_age_us", "max_readings", "routes", "sources", "zone", "zones")
+    __slots__ = ("ahead_us", "key", "max_age_us", "max_keys", "max_readings", "routes", "sources", "zone", "zones")
 
     def __init__(self, city: City, dialects: Mapping[str, Dialect]) -> None:
         self.key = city.key
@@ -80,6 +80,7 @@ class _City:
         self.max_age_us = round(city.limits.max_age.total_seconds() * MICROSECONDS)
         self.ahead_us = round(city.limits.max_ahead.total_seconds() * MICROSECONDS)
         self.max_readings = city.limits.max_readings
+        self.max_keys = city.limits.max_keys
         self.sources: dict[bytes | None, Source] = {}
         self.zones = [(device.match, device.timezone) for device in city.device if device.timezone]
 
@@ -261,6 +262,7 @@ class Intake:
             city.max_readings,
             source.options,
             seen.replay is not None,
+            city.max_keys,
         )
         if source.decode is not None:
             decoded = source.decode(message)
@@ -285,6 +287,7 @@ class Intake:
         if source.name is None:
             return stateful.decode(message, NOTHING).decoded
         step = stateful.decode(message, self._memory.of(partition, source.dialect, source.name))
+        self._spans[partition].missed += step.missed
         if step.changed and not message.replayed:
             beyond = self._memory.change(number, partition, source.dialect, source.name, stateful.format, step.changed)
             if beyond:

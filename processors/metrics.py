@@ -49,6 +49,12 @@ IGNORED = Counter(
     "Messages and readings left out knowingly: retained copies, simulated uplinks, routes to ignore.",
     ["city", "why"],
 )
+MISSED = Counter(
+    "hanse_processor_sparkplug_missed_total",
+    "Sparkplug messages that never came, by the gaps in their edge nodes' sequence numbers. A rise: messages are lost "
+    "before Kafka, or a node publishes at QoS 0; its next birth heals what was missed.",
+    ["city"],
+)
 LAG_RECORDS = Gauge(
     "hanse_processor_lag_records",
     "Kafka records not yet committed, of partitions owned here; sum over processes. Growing: the database or the "
@@ -162,6 +168,7 @@ class Metrics:
         self._progress = self._heartbeat = time.monotonic()
         for city in self._cities:
             PAUSED.labels(city)
+            MISSED.labels(city)
             for outcome in ("stored", "duplicate", "dead_lettered", "ignored"):
                 READINGS.labels(city, outcome)
             for outcome in REPLAY_OUTCOMES:
@@ -188,6 +195,7 @@ class Metrics:
             MESSAGES.labels(city, "decoded").inc(span.decoded)
             MESSAGES.labels(city, "dead_lettered").inc(span.dead_messages)
             MESSAGES.labels(city, "ignored").inc(span.ignored_messages)
+            MISSED.labels(city).inc(span.missed)
             for became, count in what.replayed.items():
                 REPLAYED.labels(city, became).inc(count)
             for reason, count in what.dead.items():

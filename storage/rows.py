@@ -186,6 +186,7 @@ class Span:
     ignored_readings: int = 0
     skipped: int = 0
     replayed: int = 0  # records that are none of `messages`: next_offset - first_offset = all three together
+    missed: int = 0  # what sources that number their messages sent and never came; no record, so no part of the above
 
 
 @dataclass(slots=True)

@@ -16,10 +16,14 @@ State = Mapping[str, Any]
 
 
 class Step(NamedTuple):
-    """What a dialect made of a message, and the parts to keep from now on (None: to forget); mostly none changed."""
+    """What a dialect made of a message, and the parts to keep from now on (None: to forget); mostly none changed.
+
+    `missed`: how many messages of the source, by the numbers it gives them, should have come before it and did not.
+    """
 
     decoded: Decoded
     changed: State = MappingProxyType({})
+    missed: int = 0
 
 
 class Stateful(NamedTuple):

@@ -58,7 +58,7 @@ def decode(message: Message, state: State) -> Step:
         payload = Payload.FromString(message.payload)
     except DecodeError:
         return Step(Rejection(Reason.MALFORMED, "the payload is no Sparkplug B protobuf message", device))
-    changed = _sequence(payload, state, kind)
+    changed, missed = _sequence(payload, state, kind)
     name = levels[4] if len(levels) == _DEVICE else ""
     if kind == "DEATH":
         step = _death(payload, message, state, name)
@@ -73,14 +73,17 @@ def decode(message: Message, state: State) -> Step:
         step = _birth(payload, message, state, name, device)
     else:
         step = _data(payload, message, state, name, device)
-    return Step(step.decoded) if message.replayed else Step(step.decoded, {**changed, **step.changed})
+    return Step(step.decoded) if message.replayed else Step(step.decoded, {**changed, **step.changed}, missed)
 
 
-def _sequence(payload: Any, state: State, kind: str) -> State:
+def _sequence(payload: Any, state: State, kind: str) -> tuple[State, int]:
+    """The part `seq` if it changed, and how many messages are missing right before this one."""
     if not payload.HasField("seq"):
-        return {}
+        return {}, 0
     after = births.counted(state, payload.seq % 256, birth=kind == "BIRTH" and payload.seq == 0)
-    return {} if after is None or after == state.get("seq") else {"seq": after}
+    if after is None or after == state.get("seq"):
+        return {}, 0
+    return {"seq": after}, after["missed"] - births.missed(state)
 
 
 def _death(payload: Any, message: Message, state: State, name: str) -> Step:

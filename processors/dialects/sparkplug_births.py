@@ -65,12 +65,17 @@ def counted(state: State, seq: int, *, birth: bool) -> dict[str, int] | None:
     """The sequence after a message: `missed` adds up the numbers that never came. None: a message came again."""
     known = state.get("seq")
     last = known.get("last") if isinstance(known, dict) else None
-    missed = known.get("missed") if isinstance(known, dict) else None
-    missed = missed if type(missed) is int else 0
     if birth or type(last) is not int:
-        return {"last": seq, "missed": missed}
+        return {"last": seq, "missed": missed(state)}
     gap = (seq - last - 1) % _WRAP
-    return {"last": seq, "missed": missed + gap} if gap < _HALF else None
+    return {"last": seq, "missed": missed(state) + gap} if gap < _HALF else None
+
+
+def missed(state: State) -> int:
+    """How many messages of the node never came, by their numbers."""
+    known = state.get("seq")
+    count = known.get("missed") if isinstance(known, dict) else None
+    return count if type(count) is int else 0
 
 
 def _opened(

@@ -74,7 +74,7 @@ class Message(NamedTuple):
 
     `retain`: a copy the broker kept, sent because of a subscription (rule 12). `zone`: for times without one.
     `options`: the route's, as written in the city file. `replayed`: a dead letter's message once more; `received_us`
-    is then its original receive time.
+    is then its original receive time. `max_readings` bounds a pack, `max_keys` the different keys in it.
     """
 
     topic: str
@@ -85,6 +85,7 @@ class Message(NamedTuple):
     max_readings: int = 10_000
     options: Mapping[str, Any] = MappingProxyType({})
     replayed: bool = False
+    max_keys: int = 1_000
 
 
 class Reading(NamedTuple):

@@ -159,3 +159,12 @@ def test_a_loop_that_stands_still_is_unhealthy(seen, clock):
 
 def test_every_reason_of_every_city_exists_before_the_first_rejection(seen):
     assert value("hanse_processor_rejections_total", city="kiel", reason="internal_error") is not None
+
+
+def test_what_a_sparkplug_node_numbered_and_never_came_is_counted_once_its_batch_is_committed(seen):
+    told, outcome = batch([1_000.0], stored=1)
+    told.spans[0].missed = 3
+    before = value("hanse_processor_sparkplug_missed_total", city="rostock")
+    seen.committed(told, outcome, {})
+    assert value("hanse_processor_sparkplug_missed_total", city="rostock") - before == 3
+    assert value("hanse_processor_sparkplug_missed_total", city="kiel") == 0

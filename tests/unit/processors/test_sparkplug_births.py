@@ -2,7 +2,10 @@
 
 import pytest
 
+from processors.dialects import sparkplug
 from processors.dialects import sparkplug_births as births
+from processors.dialects.memory import merged
+from processors.dialects.sparkplug_schema import Payload
 from processors.standard.observation import Message
 
 MINUTE = 60_000_000
@@ -104,3 +107,23 @@ def test_numbers_that_never_came_are_counted_and_repeated_ones_are_not(last, seq
 
 def test_a_birth_starts_the_sequence_without_a_gap():
     assert births.counted({"seq": {"last": 90, "missed": 3}}, 0, birth=True) == {"last": 0, "missed": 3}
+
+
+def test_each_message_says_how_many_of_its_node_are_missing_right_before_it_and_a_replay_says_nothing():
+    state, missed = {}, []
+    for kind, seq in (
+        ("NBIRTH", 0),
+        ("NDATA", 1),
+        ("NDATA", 4),
+        ("NDATA", 4),
+        ("NDATA", 3),
+        ("NDATA", 5),
+        ("NDATA", 7),
+    ):
+        payload = Payload(seq=seq, timestamp=1).SerializeToString()
+        message = Message(f"spBv1.0/g/{kind}/e", payload, 100)
+        assert sparkplug.decode(message._replace(replayed=True), state).missed == 0
+        step = sparkplug.decode(message, state)
+        state = merged(state, step.changed)
+        missed.append(step.missed)
+    assert missed == [0, 0, 2, 0, 0, 0, 1]
