@@ -18,12 +18,17 @@ _CACHED = 65_536
 
 _UMLAUTS = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "Ä": "Ae", "Ö": "Oe", "Ü": "Ue", "ß": "ss", "%": " pct "})
 _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+_WORDS = re.compile(r"[0-9a-z]+(?:_[0-9a-z]+)*")  # as they come out
+_LEVELS = re.compile(r"[./]")  # of paths in JSON, and in the names of Homie's properties and Sparkplug's metrics
 _APART = re.compile(r"[^0-9a-z]+")
 _BRACKETS = re.compile(r"(?P<name>[^\[(]+?)[\s_]*[\[(]\s*(?P<unit>[^\])]+?)\s*[\])]")
 _OBIS = re.compile(r"(?:(?P<medium>\d)-\d{1,3}:)?(?P<code>\d{1,3}\.\d{1,3}\.\d{1,3})(?:[*&]\d{1,3})?")
 _OBIS_HEX = re.compile(r"0(?P<medium>[1678])[0-9a-fA-F]{2}(?P<code>[0-9a-fA-F]{6})[0-9a-fA-F]{2}")
 _LONGEST_SUFFIX = 4  # words: u_g_per_m3
-_SHORTEST_GLUED = 2  # letters of a unit that hangs on the name without anything between
+# Letters of a unit that hangs on the name without anything between, the longest first: kwh before wh.
+_GLUED = sorted({len(suffix) for suffix in names.SUFFIXES if len(suffix) > 1}, reverse=True)
+_NO_OBSERVATION = re.compile(f"_(?:{'|'.join(sorted(names.NO_OBSERVATION))})_")
+_DIGIT = re.compile(r"\d")
 
 
 class Evident(NamedTuple):
@@ -50,23 +55,32 @@ def meaning(key: str, unit: str | None, dialect: str) -> Evident | NoObservation
     if brackets := _BRACKETS.fullmatch(key):
         spelled, bracketed = brackets["name"], brackets["unit"]
     whole = words(spelled)
-    if any(f"_{word}_" in f"_{whole}_" for word in names.NO_OBSERVATION):
+    if _NO_OBSERVATION.search(f"_{whole}_"):
         return NoObservation()
     beside = unit if bracketed is None else bracketed
     if bracketed is not None and unit is not None and unit != bracketed:
         return None
-    *around, last = [words(part) for part in spelled.split(".")]
+    *around, last = [words(part) for part in _LEVELS.split(spelled)]
     if around and last.isdigit():
         last = around.pop()  # one of an array: values.temperature.0
-    for text, plain in ((whole, not around), (last, _leaves_plain(around))):
-        found = _named(text, beside, plain=plain and dialect not in names.SMART_HOME)
-        if found is not None:
-            return found
-    return None
+    house = dialect in names.SMART_HOME
+    found = _named(whole, beside, plain=not around and not house)
+    if found is None and around:
+        places = {word for part in around for word in part.split("_")}
+        if not places.isdisjoint(names.QUALIFYING):
+            return None
+        found = _named(last, beside, plain=_leaves_plain(around) and not house)
+        if found is not None and found.property in names.OUTDOORS and not places.isdisjoint(names.INDOORS):
+            return None
+    if house and found is not None and found.property == "dew_point_temperature":
+        return None  # calculated by the chip, wherever it hangs
+    return found
 
 
 def words(text: str) -> str:
     """A key's words in lower case, joined by `_`: LuftTemperatur, luft-temperatur and Luft Temperatur are one."""
+    if _WORDS.fullmatch(text):
+        return text
     spaced = _HUMP.sub("_", unicodedata.normalize("NFKC", text).translate(_UMLAUTS)).replace("μ", "u")
     return _APART.sub("_", spaced.lower()).strip("_")
 
@@ -84,11 +98,7 @@ def _named(text: str, beside: str | None, *, plain: bool) -> Evident | None:
         if (spellings := names.SUFFIXES.get("".join(parts[-length:])))
     ]
     inside = tuple(spelling for spellings, _ in endings for spelling in spellings)
-    glued = [
-        (spellings, text[: -len(suffix)])
-        for suffix, spellings in names.SUFFIXES.items()
-        if len(suffix) >= _SHORTEST_GLUED and text.endswith(suffix)
-    ]
+    glued = [(spellings, text[:-length]) for length in _GLUED if (spellings := names.SUFFIXES.get(text[-length:]))]
     for spellings, name in ((inside, text), ((), text), *endings, *glued):
         known = _candidates(name, plain=plain)
         found = known and _with_unit(known, spellings, beside)
@@ -109,7 +119,9 @@ class _Named(NamedTuple):
 
 
 def _candidates(name: str, *, plain: bool) -> _Named | None:
-    known = _known().get(name) or (None if any(map(str.isdigit, name)) else _known().get(name.replace("_", "")))
+    known = _KNOWN.get(name)
+    if known is None and "_" in name and _DIGIT.search(name) is None:
+        known = _KNOWN.get(name.replace("_", ""))
     if known is not None:
         return _Named((known,))
     head, _, phase = name.rpartition("_")
@@ -139,6 +151,8 @@ def _with_unit(named: _Named, inside: tuple[str, ...], beside: str | None) -> Ev
 def _obis(key: str) -> tuple[str, str | None] | None:
     """Property and channel of an OBIS code; the medium is electricity where the code leaves it out."""
     last = key.rpartition("/")[2]
+    if not last[:1].isdigit():
+        return None
     if plain := _OBIS.fullmatch(last):
         medium, code = plain["medium"] or "1", plain["code"]
     elif coded := _OBIS_HEX.fullmatch(last):
@@ -148,7 +162,6 @@ def _obis(key: str) -> tuple[str, str | None] | None:
     return _metered().get(f"{medium}:{code}")
 
 
-@cache
 def _known() -> dict[str, str]:
     found = {key: key for key in VOCABULARY if key not in names.NOT_BY_NAME}
     for key, text in names.NAMES.items():
@@ -170,4 +183,4 @@ def _metered() -> dict[str, tuple[str, str | None]]:
     return {**own, **names.OBIS}
 
 
-_known()
+_KNOWN = _known()

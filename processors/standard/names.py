@@ -133,6 +133,26 @@ _AROUND_PLAIN = (
 )
 AROUND_PLAIN = frozenset(_AROUND_PLAIN.split())
 
+# Words in what stands around a name that make another thing of it: an alarm's limit, an aggregate, another time or
+# instrument. Such a key says nothing for certain, whatever its last part is called.
+_QUALIFYING = (
+    "alarm alarms alert alerts warning warnings warnung min max minimum maximum low high lower upper avg average mean "
+    "mittel mittelwert median std stddev delta diff difference differenz change trend offset offsets correction "
+    "korrektur previous prev last letzte old yesterday gestern tomorrow morgen forecast prediction predicted "
+    "vorhersage prognose target desired soll set history historie historic historical log logs datalog archive archiv "
+    "backlog buffer past stats statistics statistik reference nominal default defaults test simulation simulated demo "
+    "gateway gateways neighbour neighbours neighbor neighbors"
+)
+QUALIFYING = frozenset(_QUALIFYING.split())
+# Places that are not outdoors, where the air's properties are others.
+_INDOORS = (
+    "indoor indoors inside innen room raum zimmer kitchen kueche bath bathroom bedroom office buero fridge freezer "
+    "kuehlschrank gefrierschrank cellar keller basement attic garage greenhouse gewaechshaus cabinet schaltschrank "
+    "enclosure gehaeuse housing pipe rohr duct tank boiler oven device board chip"
+)
+INDOORS = frozenset(_INDOORS.split())
+OUTDOORS = frozenset({"air_temperature", "relative_humidity", "dew_point_temperature"})
+
 # A phase, said by the last word: the channel of an electrical reading.
 PHASES = {"l1": "L1", "l2": "L2", "l3": "L3"}
 BY_PHASE: dict[str, str] = {

@@ -169,3 +169,57 @@ def test_every_name_of_another_table_exists() -> None:
     assert names.NOT_BY_NAME | set(names.NAMES) | set(names.BY_PHASE.values()) <= set(VOCABULARY)
     assert {property_key for text in names.PLAIN.values() for property_key in text.split()} <= set(VOCABULARY)
     assert {property_key for property_key, _ in names.OBIS.values()} <= set(VOCABULARY)
+
+
+@pytest.mark.parametrize(
+    ("key", "unit", "dialect", "expected"),
+    [
+        ("weather/air-temperature", "°C", "homie", "air_temperature °C"),
+        ("station/Luftdruck", "hPa", "homie", "air_pressure hPa"),
+        ("Outdoor/Temperature", "°C", "sparkplug", "air_temperature °C"),
+        ("Meter 1/Active Power", "kW", "sparkplug", "electric_active_power kW"),
+        ("pump/Wasserstand", "cm", "sparkplug", "water_level cm"),
+        ("soil/temperature", "°C", "sparkplug", "soil_temperature °C"),
+        ("weather/temperature", "°C", "homie", None),  # a plain name, in a network of the smart home
+        ("Boiler/Temperature", "°C", "sparkplug", None),
+        ("Line 3/Pressure", "bar", "sparkplug", None),
+        ("Alarms/Air Temperature", "°C", "sparkplug", None),
+        ("Forecast/air_temperature", "°C", "homie", None),
+        ("history/air_temperature", "°C", "homie", None),
+        ("kitchen/air-temperature", "°C", "homie", None),
+        ("km/h", None, "sparkplug", None),
+    ],
+)
+def test_the_last_part_of_a_name_with_slashes_counts_unless_what_stands_before_takes_it_away(
+    key: str, unit: str | None, dialect: str, expected: str | None
+) -> None:
+    assert found(key, unit, dialect) == expected
+
+
+@pytest.mark.parametrize(
+    "key", ["config/air-temperature", "setpoint/room_temperature", "Limits/Water Level", "hw/rssi"]
+)
+def test_settings_and_limits_with_slashes_are_no_observations(key: str) -> None:
+    assert isinstance(meaning(key, "°C", "sparkplug"), NoObservation)
+
+
+@pytest.mark.parametrize(
+    "around", ["alarm", "alarms", "previous", "yesterday", "forecast", "min", "daily_max", "offset", "history.0", "avg"]
+)
+def test_a_whole_name_below_a_limit_an_aggregate_or_another_time_is_not_certain(around: str) -> None:
+    assert found(f"{around}.air_temperature_C") is None
+    assert found(f"{around}.water_level_cm") is None
+    assert found("data.air_temperature_C") == "air_temperature Cel"
+
+
+@pytest.mark.parametrize("place", ["indoor", "room_2", "Kühlschrank", "pipe", "tank"])
+def test_the_air_of_a_place_that_is_not_outdoors_is_not_the_weathers(place: str) -> None:
+    assert found(f"{place}.air_temperature_C") is None
+    assert found(f"{place}.relative_humidity_pct") in {None, "indoor_relative_humidity %"}
+    assert found(f"{place}.indoor_temperature_C") == "indoor_temperature Cel"
+    assert found(f"{place}.water_temperature_C") == "water_temperature Cel"
+
+
+def test_a_dew_point_that_a_chip_at_home_calculates_is_not_the_weathers() -> None:
+    assert found("AM2301.DewPoint", "C", "tasmota") is None
+    assert found("DewPoint", "C", "generic") == "dew_point_temperature C"
