@@ -134,3 +134,12 @@ def test_the_page_counts_right() -> None:
 
 def test_the_page_lists_no_profile_that_is_not_shipped() -> None:
     assert set(re.findall(r"^\| `([a-z0-9._-]+)` \|", PAGE, re.MULTILINE)) == set(SHARED)
+
+
+def test_the_example_of_the_page_on_profiles_is_one_that_is_shipped() -> None:
+    page = (ROOT / "docs" / "profiles.md").read_text(encoding="utf-8")
+    example = page.partition("```toml\n")[2].partition("```")[0]
+    assert example.startswith("[[profile]]\nname = ")
+    shipped = [path.read_text(encoding="utf-8") for path in (ROOT / "deploy" / "profiles").glob("*.toml")]
+    assert any(example in text for text in shipped)
+    assert "(device-profiles.md)" in page
