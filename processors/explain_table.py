@@ -17,7 +17,7 @@ CURES: dict[Reason, str] = {
     Reason.NOT_AN_OBJECT: "check the route's dialect",
     Reason.TOO_LARGE: "split the message, or raise limits.max_payload_bytes in the city file",
     Reason.TOO_DEEP: "flatten the message",
-    Reason.TOO_MANY_READINGS: "split the message, or raise limits.max_readings in the city file",
+    Reason.TOO_MANY_READINGS: "split the message, or raise limits.max_readings or limits.max_keys in the city file",
     Reason.MALFORMED: "check the route's dialect (docs/dialects), or correct the publisher",
     Reason.NO_DEVICE: "let the publisher name the device as its dialect asks for",
     Reason.DEVICE_TOO_LONG: "give the device a shorter name",

@@ -16,6 +16,7 @@ from processors.batching import Intake, Source
 from processors.cursor import Bounds, Cursor
 from processors.default_routes import default_routes, with_defaults
 from processors.dialects import DIALECTS, Dialect
+from processors.mapping import Models, models_of
 from processors.matching import NO_PROFILES, Profiles
 from processors.meaning import Meaning
 from processors.routes import Routes
@@ -77,6 +78,7 @@ class _Said(NamedTuple):
 
     source: Source
     decoded: Decoded
+    models: Models
 
 
 class _Watched(Intake):
@@ -89,7 +91,8 @@ class _Watched(Intake):
     def _decode(self, *args: Any) -> Any:
         source, decoded = super()._decode(*args)
         record = next(one for one in args if isinstance(one, _Record))
-        self.said[record.offset] = _Said(source, decoded)
+        models = {} if isinstance(decoded, Rejection | Ignored) else models_of(decoded)
+        self.said[record.offset] = _Said(source, decoded, models)
         return source, decoded
 
 
@@ -171,7 +174,7 @@ class Explainer:
             found[letter.offset].letters.append((letter, refused))
         for explained in found.values():
             explained.letters.sort(key=lambda one: -1 if one[0].reading is None else one[0].reading)
-        for offset, (source, decoded) in said.items():
+        for offset, (source, decoded, _) in said.items():
             found[offset].dialect = source.dialect
             if isinstance(decoded, Ignored):
                 found[offset].ignored = decoded.why
@@ -191,4 +194,7 @@ class Explainer:
 
     def _leaf(self, said: _Said, place: int) -> Leaf:
         assert not isinstance(said.decoded, Rejection | Ignored), "a whole message has no leaves"
-        return self._intake.slots.read(said.source.heard.scope, said.decoded[place], said.decoded)
+        leaf = said.decoded[place]
+        if not isinstance(leaf, Rejection):
+            return leaf
+        return self._intake.slots.read(said.source.heard.scope, leaf, said.models)

@@ -6,6 +6,7 @@ dialect and what profiles see of the topic. What can't be mapped or converted is
 never guessed; that is `meaning`'s business.
 """
 
+from collections.abc import Mapping as Mapping_
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -20,7 +21,7 @@ from processors.standard import quality
 from processors.standard.observation import Ignored, Leaf, Quality, Reading, Reason, Rejection
 from storage.rows import Stream, StreamTable
 
-__all__ = ["Careful", "Mapping", "Normalised", "Refused"]
+__all__ = ["Careful", "Mapping", "Normalised", "Refused", "models_of"]
 
 Int16s = npt.NDArray[np.int16]
 Int32s = npt.NDArray[np.int32]
@@ -32,6 +33,18 @@ MISSING = int(Quality.MISSING)
 SENTINEL = Ignored("sentinel")
 
 SlotKey = tuple[int, str, str, str, str | None, str | None, str]
+
+
+Models = Mapping_[str, str]
+
+
+def models_of(leaves: Sequence[Leaf]) -> Models:
+    """The models of a message's devices, each as its first reading has it."""
+    models: dict[str, str] = {}
+    for leaf in leaves:
+        if isinstance(leaf, Reading):
+            models.setdefault(leaf.device, leaf.model)
+    return models
 
 
 class Careful(NamedTuple):
@@ -131,24 +144,25 @@ class Mapping:
             return found, reading.value
         return Refused(Reason.NOT_A_NUMBER, f"{reading.raw!r:.80} is no number, and no profile says what it stands for")
 
-    def read(self, scope: int, leaf: Leaf, leaves: Sequence[Leaf]) -> Leaf:
+    def read(self, scope: int, leaf: Leaf, models: Models) -> Leaf:
         """A text that its dialect could make nothing of, as a reading, where its key has a meaning; else the leaf.
 
-        A dialect rejects such a leaf (`unmapped_property`); where it does not say the model, that of a neighbour holds.
+        A dialect rejects such a leaf (`unmapped_property`); where it does not say the model, that of a neighbour holds:
+        `models` are those of its message.
         """
         if not isinstance(leaf, Rejection) or leaf.reason is not Reason.UNMAPPED_PROPERTY or leaf.value is None:
             return leaf
         device, key = leaf.device, leaf.key
         if device is None or key is None:
             return leaf
-        models = (one.model for one in leaves if isinstance(one, Reading) and one.device == device)
-        model, text = leaf.model or next(models, ""), leaf.value
+        model, text = leaf.model or models.get(device, ""), leaf.value
         reading = Reading(device, leaf.channel or "", key, None, leaf.unit, leaf.time, model=model, raw=text)
         return leaf if isinstance(self.meaning(scope, reading), Refused) else reading
 
     def dated(self, scope: int, leaves: Sequence[Leaf], zone: str, received_us: int) -> Sequence[Leaf]:
         """The leaves with the times that profiles find among them."""
-        read = [self.read(scope, leaf, leaves) for leaf in leaves]
+        models = models_of(leaves)
+        read = [self.read(scope, leaf, models) for leaf in leaves]
         return dated(read, lambda reading: self.slot(scope, reading), zone, received_us)
 
     def source(self, slot: int) -> Stream:

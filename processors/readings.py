@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from processors.assembling import letter
 from processors.mapping import Mapping as Slots
-from processors.mapping import Refused
+from processors.mapping import Models, Refused, models_of
 from processors.meaning import Told
 from processors.standard import quality, times
 from processors.standard.observation import Ignored, Leaf, QualityTest, Reading, Reason, Rejection
@@ -76,11 +76,15 @@ class Readings:
         dead_begin = len(self.dead)
         ignored: list[str] = []
         timed = False
+        models: Models | None = None
         find, scope = self.slots.slot, heard.scope
         slot, values, stamps, flags, places = self._slot, self._value, self._time, self._flags, self._place
         try:
             for place, said in enumerate(leaves, first_place):
-                leaf = self.slots.read(scope, said, leaves) if said.__class__ is Rejection else said
+                leaf = said
+                if said.__class__ is Rejection:
+                    models = models_of(leaves) if models is None else models
+                    leaf = self.slots.read(scope, said, models)
                 if isinstance(leaf, Reading):
                     found = find(scope, leaf)
                     value = leaf[3]

@@ -93,7 +93,7 @@ def decode(message: Message) -> Decoded:
         if isinstance(device, Rejection):
             return device
         leaves = weewx.leaves(body, At(device)) if packet else _fields(body, At(device))
-        return collected(leaves, message, device)
+        return collected(leaves, message, device, pack=False)
     if isinstance(body, Rejection) and not _is_text(message.payload):
         return body
     # One observation in a topic of its own: its value is a bare text, which may or may not be JSON.

@@ -50,7 +50,7 @@ class RawMessage(TypedDict):
     v: Annotated[int, Field(ge=VERSION, le=VERSION)]
     device: Annotated[str, Field(min_length=1, max_length=LONGEST_NAME)]
     time: NotRequired[str | None]
-    readings: Annotated[list[RawReading], Field(min_length=1)]
+    readings: Annotated[list[RawReading], Field(min_length=1, fail_fast=True)]
 
 
 _validate = TypeAdapter(RawMessage).validator.validate_json
@@ -131,6 +131,8 @@ def decode_slowly(message: Message) -> Decoded:
     if len(readings) > message.max_readings:
         detail = f"{len(readings)} readings in one message, at most {message.max_readings} are taken"
         return Rejection(Reason.TOO_MANY_READINGS, detail, head.device)
+    if sum(not isinstance(raw, dict) or not raw for raw in readings) > message.max_keys:
+        return _malformed(f"more than {message.max_keys} readings are none", head.device)
     return [_leaf(raw, head) for raw in readings]
 
 

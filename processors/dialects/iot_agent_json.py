@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from processors.dialects.fiware import Address, address, timed
-from processors.dialects.leaves import NO_OBSERVATION, At, clipped, collected, flat, leaf, on
+from processors.dialects.leaves import NO_OBSERVATION, At, clipped, collected, flat, leaf, most_keys, on
 from processors.dialects.strict_json import kind, load, shown, storable
 from processors.standard.observation import Decoded, Leaf, Message, Reason, Rejection
 from processors.standard.vocabulary import VOCABULARY
@@ -93,7 +93,7 @@ def decode(message: Message) -> Decoded:
     to = address(message.topic)
     if not isinstance(to, Address):
         return to
-    at, limit = At(to.device), message.max_readings
+    at, limit = At(to.device), most_keys(message)
     body = load(message.payload)
     if isinstance(body, Rejection):
         text = _plain_text(message.payload) if to.attribute is not None else None

@@ -152,25 +152,72 @@ def refused(reason: Reason, detail: str, key: str, value: Any, at: At, unit: str
 
 def flat_leaves(node: Any, at: At, message: Message, *, without: str | None = None) -> Decoded:
     """The verdicts on all leaves of a measurement object, but for the one at the path `without`."""
-    leaves = flat(node, message.max_readings + 1)
-    if len(leaves) > message.max_readings + (without is not None):  # before thousands of verdicts are made for nothing
+    most = most_keys(message) + (without is not None)
+    leaves = flat(node, most)
+    if len(leaves) > most:  # before thousands of verdicts are made for nothing
         return too_many(message, at.device)
-    return collected((leaf(path, value, at) for path, value in leaves if path != without), message, at.device)
+    return _kept([leaf(path, value, at) for path, value in leaves if path != without], message, at.device)
 
 
-def collected(leaves: Iterable[Leaf], message: Message, device: str | None) -> Decoded:
-    """A message's leaves, unless they are too many or none; a retained copy's count only with a time of their own."""
-    found: list[Leaf] = list(islice(leaves, message.max_readings + 1))
-    if len(found) > message.max_readings:
-        return too_many(message, device)
+def collected(leaves: Iterable[Leaf], message: Message, device: str | None, *, pack: bool = True) -> Decoded:
+    """A message's leaves, unless they are too many or none; a retained copy's count only with a time of their own.
+
+    pack: whether it may hold many readings of a few keys. What has thousands of keys is no pack, nor what has thousands
+    of parts that are broken: making as many letters of one message would hold up its neighbours.
+    """
+    if pack:
+        read = _pack(leaves, message, device)
+        if isinstance(read, Rejection):
+            return read
+        found = read
+    else:
+        most = most_keys(message)
+        found = list(islice(leaves, most + 1))
+        if len(found) > most:
+            return too_many(message, device)
+    return _kept(found, message, device)
+
+
+def _kept(found: list[Leaf], message: Message, device: str | None) -> Decoded:
     if message.retain:
         found = [RETAINED if isinstance(leaf, Reading) and leaf.time is None else leaf for leaf in found]
     return found or Rejection(Reason.MALFORMED, "the payload has no measurement", device)
 
 
+def _pack(leaves: Iterable[Leaf], message: Message, device: str | None) -> list[Leaf] | Rejection:
+    found: list[Leaf] = []
+    keys: set[str] = set()
+    most, room = message.max_readings, message.max_keys
+    timeless = 0  # readings of the device that only their keys can tell apart
+    for one in leaves:
+        if len(found) == most:
+            return too_many(message, device)
+        found.append(one)
+        if isinstance(one, Reading):
+            keys.add(one.key)
+            timeless += one.time is None and one.device == device
+        elif isinstance(one, Rejection):
+            if one.reason is not Reason.UNMAPPED_PROPERTY:
+                room -= 1
+            elif one.key:
+                keys.add(one.key)
+            if room < 0:
+                return Rejection(Reason.MALFORMED, f"more than {message.max_keys} broken parts: {one.detail}", device)
+        if len(keys) > message.max_keys or timeless > message.max_keys:
+            return too_many(message, device)
+    return found
+
+
+def most_keys(message: Message) -> int:
+    """How many leaves a message may have whose leaves all have keys of their own: the report of one device."""
+    return min(message.max_keys, message.max_readings)
+
+
 def too_many(message: Message, device: str | None) -> Rejection:
     """The verdict on a message with more leaves than the city takes."""
-    detail = f"more than the {message.max_readings} readings that are taken from one message"
+    detail = (
+        f"more than the {message.max_readings} readings, or {message.max_keys} keys, that are taken from one message"
+    )
     return Rejection(Reason.TOO_MANY_READINGS, detail, device)
 
 

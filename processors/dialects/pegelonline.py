@@ -10,7 +10,7 @@ docs/data/coverage/wsv.
 from collections.abc import Iterator
 from typing import Any
 
-from processors.dialects.leaves import SECOND_COPY, At, clipped, collected, device_name, leaf, refused
+from processors.dialects.leaves import SECOND_COPY, At, clipped, collected, device_name, leaf, refused, too_many
 from processors.dialects.strict_json import kind, load_object, shown, storable
 from processors.standard.observation import Decoded, Leaf, Message, Reason, Rejection
 from processors.standard.times import parse
@@ -60,6 +60,8 @@ def decode(message: Message) -> Decoded:
         return Rejection(Reason.MALFORMED, f"timeseries: {kind(series)} where an object is expected", device)
     at, parameter = At(device.lower()), levels[7] if len(levels) == _LEVELS else ""
     several = series if isinstance(series, list) else [series]
+    if len(several) > message.max_keys:
+        return too_many(message, device)
     leaves = (found for one in several for found in _series(one, at, parameter))
     return collected(leaves, message, device)
 

@@ -18,6 +18,7 @@ from processors.dialects.leaves import (
     collected,
     device_name,
     leaf,
+    most_keys,
     on,
     too_many,
 )
@@ -67,7 +68,7 @@ def decode(message: Message) -> Decoded:
     if not isinstance(values, list):
         detail = f"sensordatavalues: {kind(values)} where an array is expected"
         return Rejection(Reason.MALFORMED, detail, device)
-    if len(values) > message.max_readings:
+    if len(values) > most_keys(message):
         return too_many(message, device)
     at = At(device)
     seen: set[tuple[str, float | None]] = set()

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from processors.dialects.free_text import Missing, Quantity, read
 from processors.dialects.history import in_force, latest, learned
+from processors.dialects.leaves import most_keys, too_many
 from processors.dialects.memory import State, Step
 from processors.dialects.strict_json import kind, load_object, number, shown, storable
 from processors.standard.observation import Decoded, Ignored, Leaf, Message, Quality, Reading, Reason, Rejection
@@ -194,9 +195,8 @@ def _results(device: str, known: dict[str, Any], body: dict[str, Any], message: 
         return [Rejection(Reason.NOT_A_NUMBER, detail, device, "", at.key, shown(result), at.unit, time)]
     if not isinstance(result, list):
         return [_leaf(result, at, message)]
-    if len(result) > message.max_readings:
-        detail = f"{len(result)} results in one observation, at most {message.max_readings} are taken"
-        return Rejection(Reason.TOO_MANY_READINGS, detail, device)
+    if len(result) > most_keys(message):
+        return too_many(message, device)
     found, name = [], at.key[: LONGEST_NAME - 6]
     for place, one in enumerate(result):  # of a MultiDatastream, each with a unit of its own
         unit = units[place] if isinstance(units, list) and place < len(units) else None

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from processors.dialects.leaves import most_keys, too_many
 from processors.dialects.strict_json import kind, load, load_object, number, shown, storable
 from processors.standard.observation import Decoded, Ignored, Leaf, Message, Quality, Reading, Reason, Rejection
 
@@ -139,9 +140,8 @@ def _leaves(components: dict[str, Any], at: _At, message: Message) -> Decoded:
         if component == "ts":
             continue
         for leaf in _component(component, status, at):
-            if len(found) == message.max_readings:
-                detail = f"more than the {message.max_readings} readings that are taken from one message"
-                return Rejection(Reason.TOO_MANY_READINGS, detail, at.device)
+            if len(found) == most_keys(message):
+                return too_many(message, at.device)
             retained = message.retain and isinstance(leaf, Reading) and leaf.time is None
             found.append(Ignored("retained") if retained else leaf)
     return found or Ignored("no_observation")

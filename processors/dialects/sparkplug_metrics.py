@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
+from processors.dialects.leaves import most_keys, too_many
 from processors.dialects.sparkplug_schema import NAMES, elements, number
 from processors.dialects.strict_json import shown, storable
 from processors.standard.observation import Decoded, Ignored, Leaf, Message, Quality, Reading, Reason, Rejection
@@ -96,7 +97,10 @@ def leaves(payload: Any, message: Message, at: At) -> Decoded:
     seen: set[tuple[str, int | None, float | None]] = set()
     for metric in payload.metrics:
         composed = metric.WhichOneof("value") in _COMPOSED
-        for leaf in _composed(metric, at, message.max_readings) if composed else (_simple(metric, at),):
+        members = _composed(metric, at, most_keys(message)) if composed else (_simple(metric, at),)
+        for place, leaf in enumerate(members):
+            if place == most_keys(message):
+                return too_many(message, at.device)
             if type(leaf) is Reading:
                 reading = (leaf.key, leaf.time, leaf.value)
                 if at.retained and leaf.time is None:
@@ -112,13 +116,8 @@ def leaves(payload: Any, message: Message, at: At) -> Decoded:
             else:
                 found.append(leaf)
             if len(found) > message.max_readings:
-                return _too_many(at, message.max_readings)
+                return too_many(message, at.device)
     return found or Ignored("no_observation")  # templates without members
-
-
-def _too_many(at: At, limit: int) -> Rejection:
-    detail = f"more than the {limit} readings that are taken from one message"
-    return Rejection(Reason.TOO_MANY_READINGS, detail, at.device)
 
 
 def _is_complete(metric: Any) -> bool:

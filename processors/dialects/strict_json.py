@@ -17,6 +17,7 @@ from processors.standard.observation import Reason, Rejection
 MAX_DEPTH = 201  # where the fast parser stops, too
 LONGEST_VALUE = 200
 _KINDS = {type(None): "null", bool: "boolean", str: "string", list: "array", dict: "object"}
+_written = json.JSONEncoder(ensure_ascii=False).encode  # made once: making one costs more than using it
 _LONGEST_INTEGER = 18  # digits that need no second thought; Python refuses to read 4,300 of them
 
 
@@ -67,7 +68,7 @@ def kind(value: object) -> str:
 
 def shown(value: object) -> str:
     """A raw value as text for a dead letter: strings as they are, the rest as JSON, clipped."""
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    text = value if isinstance(value, str) else _written(value)
     return text if len(text) <= LONGEST_VALUE else text[: LONGEST_VALUE - 1] + "…"
 
 

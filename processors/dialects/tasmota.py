@@ -19,6 +19,7 @@ from processors.dialects.leaves import (
     device_name,
     flat,
     leaf,
+    most_keys,
     on,
     state,
 )
@@ -125,8 +126,8 @@ def decode(message: Message) -> Decoded:
         body = of_state
     at = _timed(At(device), body, message)
     if message.topic.endswith("/STATE") or isinstance(of_state, dict):
-        return collected(_state(body, at), message, device)
-    return collected(_sensors(body, at, message.max_readings), message, device)
+        return collected(_state(body, at), message, device, pack=False)
+    return collected(_sensors(body, at, most_keys(message)), message, device, pack=False)
 
 
 def _device(topic: str) -> tuple[str, str]:

@@ -18,6 +18,7 @@ from processors.dialects.leaves import (
     flat_leaves,
     leaf,
     model_name,
+    most_keys,
     refused,
     state,
 )
@@ -85,7 +86,7 @@ def decode(message: Message) -> Decoded:
         at = At(device, own_time, fault, model=_model(uplink))
     if normalized:
         measurements = normalized if isinstance(normalized, list) else [normalized]
-        return collected(_normalized(measurements, at, message.max_readings), message, device)
+        return collected(_normalized(measurements, at, most_keys(message)), message, device, pack=False)
     if isinstance(decoded, dict) and decoded:
         timed = at.fault is not None or own_time is not None
         return flat_leaves(decoded, at, message, without="time" if timed else None)

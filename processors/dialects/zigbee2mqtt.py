@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from processors.dialects.free_text import Missing, Quantity, read
 from processors.dialects.history import in_force, latest, learned
+from processors.dialects.leaves import most_keys, too_many
 from processors.dialects.memory import State, Step
 from processors.dialects.strict_json import kind, load, number, shown, storable
 from processors.standard.observation import Decoded, Ignored, Leaf, Message, Quality, Reading, Reason, Rejection
@@ -192,9 +193,8 @@ def _state(message: Message, device: str, described: dict[str, Any], attribute: 
     at = _At(device, time, model if isinstance(model, str) else "", _exposes(described), fault)
     found: list[Leaf] = []
     for path, value in _flat(body):
-        if len(found) == message.max_readings:
-            detail = f"more than the {message.max_readings} readings that are taken from one message"
-            return Rejection(Reason.TOO_MANY_READINGS, detail, device)
+        if len(found) == most_keys(message):
+            return too_many(message, device)
         leaf = _leaf(path, value, at)
         retained = message.retain and isinstance(leaf, Reading) and leaf.time is None
         found.append(Ignored("retained") if retained else leaf)

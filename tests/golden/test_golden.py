@@ -2,8 +2,8 @@
 
     message        the payload, byte for byte; or, for a person to read, message.diag (CBOR in diagnostic notation) or
                    message.textproto (Sparkplug's protobuf as text)
-    expected.json  `topic`, optionally `received`, `retain`, `zone`, `options`, `replayed` and `max_readings`; then what
-                   the dialect makes of it: `leaves` in their order, or `rejected` or `ignored` for the whole message
+    expected.json  `topic`, optionally `received`, `retain`, `zone`, `options`, `replayed`, `max_readings`, `max_keys`;
+                   then what the dialect makes of it: `leaves` in their order, or `rejected` or `ignored` for all of it
     earlier.json   for a stateful dialect: the messages before this one, a list of {topic, payload (text, JSON or
                    {"base64": …} or {"textproto": …}), received?, retain?}
 
@@ -28,7 +28,7 @@ from processors.standard.times import parse, rfc3339
 HERE = Path(__file__).parent
 CASES = sorted(path.parent.relative_to(HERE) for path in HERE.glob("*/*/expected.json"))
 DEFAULTS = {"channel": "", "property": None, "quality": 0, "tests": 0, "model": "", "raw": None}
-OPTIONS = ("retain", "zone", "max_readings", "options", "replayed")
+OPTIONS = ("retain", "zone", "max_readings", "max_keys", "options", "replayed")
 
 
 def told(verdict):

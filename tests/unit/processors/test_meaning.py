@@ -7,7 +7,7 @@ import pytest
 
 from ingest.city import City
 from processors.clocks import dated
-from processors.mapping import Careful, Mapping, Refused
+from processors.mapping import Careful, Mapping, Refused, models_of
 from processors.matching import Profiles
 from processors.meaning import Meaning, Told
 from processors.profiles import SharedProfile, of_city
@@ -311,11 +311,11 @@ def test_a_text_that_its_dialect_rejected_is_read_by_the_profile_of_its_neighbou
     of = mapping()
     scope = of.scope("wismar", "ttn", "t")
     leaves = [rejected("spot", "busy"), rejected("other", "busy"), reading()]
-    read = of.read(scope, leaves[0], leaves)
+    read = of.read(scope, leaves[0], models_of(leaves))
     assert isinstance(read, Reading)
     assert of.judged(of.slot(scope, read), read)[1] == 1.0  # type: ignore[index]
-    assert of.read(scope, leaves[1], leaves) is leaves[1]
-    assert of.read(scope, leaves[0], leaves[:2]) is leaves[0]
+    assert of.read(scope, leaves[1], models_of(leaves)) is leaves[1]
+    assert of.read(scope, leaves[0], models_of(leaves[:2])) is leaves[0]
 
 
 def test_a_text_refused_for_another_reason_is_left_alone() -> None:
