@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
+from tests.bench.decode import main as decoding
 from tests.bench.figures import Result
 from tests.bench.report import show, write
 from tests.bench.run import Bench, Timing
@@ -28,10 +29,14 @@ def _names(_context: click.Context, _parameter: click.Parameter, text: str) -> l
 @click.option("--workloads", "names", default="S1,S100", show_default=True, callback=_names, help="Joined by commas.")
 @click.option("--seconds", default=20.0, show_default=True, help="Of the saturated phase, after its warm-up.")
 @click.option("--half-load-seconds", default=10.0, show_default=True, help="Of the phase that measures latency.")
+@click.option("--decode", is_flag=True, help="Instead: what one message costs, dialect by dialect, without servers.")
 @click.option("--output", default=LATEST, show_default=True, type=click.Path(path_type=Path), help="Figures as JSON.")
-def main(names: list[str], seconds: float, half_load_seconds: float, output: Path) -> None:
+def main(names: list[str], seconds: float, half_load_seconds: float, output: Path, *, decode: bool) -> None:
     """Measure workloads one after the other, each on fresh servers. Exits 1 if any run's books do not balance."""
     console, began = Console(), time.monotonic()
+    if decode:
+        decoding(console)
+        return
     results: dict[str, Result] = {}
     for name in names:
 
