@@ -13,7 +13,7 @@ from processors import state
 from processors.batching import Intake
 from processors.cursor import Bounds, Cursor
 from processors.dialects.memory import Stateful, Step
-from processors.standard.observation import Message
+from processors.standard.observation import Ignored, Message
 from processors.state import NOTHING, Memory, unreadable
 from storage.errors import Unavailable
 from storage.rows import Batch, SourceState, TopicPartition, stored_name
@@ -148,6 +148,12 @@ def test_the_options_of_the_route_reach_the_dialect() -> None:
     one = one.model_copy(update={"route": (route,)})
     batch(Intake([one], dialects={**DIALECTS, "generic": listening}), record(0, {}, "hanse/wismar/weather/w1"))
     assert [(message.options, message.replayed) for message in seen] == [({"epoch": "ms"}, False)]
+
+
+def test_what_a_source_says_is_missing_is_counted_of_its_span() -> None:
+    gaps = Stateful(lambda _: "n1", lambda message, state: Step(Ignored("no_observation"), {}, 2))
+    made = batch(Intake([city()], dialects={**DIALECTS, "notes": gaps}), record(0, {}), record(1, {}))
+    assert [(span.messages, span.missed) for span in made.spans] == [(2, 4)]
 
 
 def test_a_newer_format_can_not_be_read_an_older_one_can_and_unknown_dialects_are_left_alone() -> None:
