@@ -18,7 +18,7 @@ from simulator.curves import City
 from simulator.devices import Device, Draft, devices, draft, weather
 from simulator.dialects import DIALECTS
 from simulator.dialects.network import Network, Sensor, Sent, Setting, ambiguous
-from simulator.expectation import Expectation, Publication
+from simulator.expectation import Expectation, Publication, digest
 from simulator.faults import FAULTS, Scene
 from simulator.oddities import ODDITIES
 
@@ -167,9 +167,9 @@ class _Stream:
                 yield _published(sent, name)
 
     def _storm(self) -> Iterator[Publication]:
-        site = self._site
-        ended = storm.last_hours(self._clock()) if self._storm_ended is None else self._storm_ended
-        return storm.messages(storm.Place(site.key, site.gauges, site.sea), ended, self._random)
+        site, now = self._site, self._clock()
+        ended = storm.last_hours(now) if self._storm_ended is None else self._storm_ended
+        return storm.messages(storm.Place(site.key, site.gauges, site.sea), ended, now, self._random)
 
     def __iter__(self) -> Iterator[Publication]:
         yield from self._first()
@@ -192,7 +192,9 @@ class _Stream:
 
 
 def _published(sent: Sent, kind: str) -> Publication:
-    return Publication(sent.topic, sent.payload, sent.retain, Expectation(kind, sent.good, ignored=sent.ignored))
+    kept = digest(sent.payload) if sent.session else None
+    expected = Expectation(kind, sent.good, ignored=sent.ignored, kept=kept)
+    return Publication(sent.topic, sent.payload, sent.retain, expected)
 
 
 def messages(

@@ -44,15 +44,15 @@ def last_hours(now: int) -> int:
     return now // HOUR * HOUR - HOUR
 
 
-def messages(place: Place, ended: int, random: Random) -> Iterator[Publication]:
-    """The loggers' messages; the storm is over at `ended` (microseconds since the epoch).
+def messages(place: Place, ended: int, now: int, random: Random) -> Iterator[Publication]:
+    """The loggers' messages, told at `now`; the storm is over at `ended` (microseconds since the epoch), a full hour.
 
-    `ended` is a full hour. The readings lie a random part of a second beside the full ten minutes, so that no two runs
-    give one identity to different readings.
+    The readings lie as many milliseconds beside the full ten minutes as `now` beside a full second, so that two runs of
+    one storm hardly ever give the same identity to their readings.
     """
     strength = random.uniform(0.85, 1.2)
     wind = strength if place.sea else strength * INLAND
-    beside = random.randrange(1, 1_000) * 1_000
+    beside = now // 1_000 % 1_000 * 1_000
     swell = random.uniform(0.42, 0.55)  # when it was at its height
     loggers = [("weather", STATION, _station(strength, wind, swell))]
     loggers += [("water", name, [_gauge(mean, strength, swell)]) for name, mean in place.gauges if name in place.sea]

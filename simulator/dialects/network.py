@@ -19,13 +19,17 @@ SECOND = 1_000_000
 
 
 class Sent(NamedTuple):
-    """A message with what must become of it: `good` readings, and `ignored` leaves (1 for a whole message)."""
+    """A message with what must become of it: `good` readings, and `ignored` leaves (1 for a whole message).
+
+    `session`: whether it can be read in the session alone in which it was sent.
+    """
 
     topic: str
     payload: bytes
     good: tuple[Good, ...] = ()
     ignored: int = 0
     retain: bool = False
+    session: bool = False
 
 
 class Make(Protocol):

@@ -133,7 +133,7 @@ class _Edge:
                 value = exact * metric.quantity.unit.factor + metric.quantity.unit.offset
             metrics += pb.text(2, head + stamp + encoded)
             good.append(Good(device, "", metric.quantity.property, time, value))
-        return Sent(self._topic(kind, name), self._payload(now, metrics), tuple(good))
+        return Sent(self._topic(kind, name), self._payload(now, metrics), tuple(good), session=kind == "DDATA")
 
 
 def _value(kind: int, number: float) -> tuple[bytes, float]:
