@@ -21,7 +21,18 @@ from rich.console import Console
 from rich.live import Live
 
 from local import demo_weather, stack
-from local.demo_data import Accounted, Latency, Partition, ledger, letters, log_ends, percentile, positions, rows
+from local.demo_data import (
+    Accounted,
+    Latency,
+    Partition,
+    ledger,
+    letters,
+    log_ends,
+    passed,
+    percentile,
+    positions,
+    rows,
+)
 from local.demo_page import Line, look, page, plain
 from local.paths import CHECKOUT, LocalError
 from local.process import Process, ServerError, recorded, tail
@@ -129,6 +140,8 @@ class _Demo:
 
     def _baseline(self, connection: "psycopg.Connection[Any]") -> Baseline:
         """What brokers and Kafka still hold from before is processed first, so that it is not taken for ours."""
+        if not passed(self._endpoints.kafka, self._endpoints.mqtt, DRAIN_SECONDS):
+            raise ServerError(f"a message needs more than {DRAIN_SECONDS:.0f} s to Kafka; see the gateways' logs")
         deadline = time.monotonic() + DRAIN_SECONDS
         before = None
         while time.monotonic() < deadline:
