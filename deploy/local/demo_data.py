@@ -21,7 +21,8 @@ from uuid import uuid4
 import psycopg
 from aiokafka import AIOKafkaConsumer
 from aiokafka import TopicPartition as KafkaPartition
-from paho.mqtt import publish
+from paho.mqtt.client import Client
+from paho.mqtt.enums import CallbackAPIVersion
 
 from simulator.check import Letter, Row
 from simulator.networks import PROBES
@@ -102,6 +103,15 @@ def log_ends(bootstrap: str, cities: Sequence[str]) -> dict[Partition, int]:
     return asyncio.run(_log_ends(bootstrap, [f"hanse.raw.{city}" for city in cities]))
 
 
+def _publish(port: int, topic: str, payload: bytes) -> None:
+    client = Client(CallbackAPIVersion.VERSION2)
+    client.connect("127.0.0.1", port)
+    client.loop_start()
+    client.publish(topic, payload, qos=1).wait_for_publish(10)
+    client.disconnect()
+    client.loop_stop()
+
+
 async def _passed(bootstrap: str, brokers: Mapping[str, int], seconds: float) -> bool:
     wanted = {f"hanse.raw.{city}": uuid4().hex.encode() for city in brokers}
     consumer = AIOKafkaConsumer(*wanted, bootstrap_servers=bootstrap, group_id=None, auto_offset_reset="latest")
@@ -109,9 +119,7 @@ async def _passed(bootstrap: str, brokers: Mapping[str, int], seconds: float) ->
     try:
         await consumer.seek_to_end()
         for city, port in brokers.items():
-            marker = wanted[f"hanse.raw.{city}"]
-            told = {"hostname": "127.0.0.1", "port": port, "qos": 1}
-            await asyncio.to_thread(publish.single, f"hanse/{city}/status", marker, **told)
+            await asyncio.to_thread(_publish, port, f"hanse/{city}/status", wanted[f"hanse.raw.{city}"])
         deadline = time.monotonic() + seconds
         while wanted and time.monotonic() < deadline:
             for partition, records in (await consumer.getmany(timeout_ms=200)).items():

@@ -135,3 +135,14 @@ def test_one_disagreement_is_named_and_fails_the_run(capsys, monkeypatch, sabota
     assert code == 1
     assert complaint in captured.err
     assert json.loads(captured.out.splitlines()[-1])["cities"] == 7
+
+
+def test_what_the_brokers_retain_from_earlier_runs_is_not_taken_for_this_one(capsys):
+    _make("down")
+
+    assert demo.run(SECONDS) == 0  # the gateways subscribe anew, and are sent all that is retained
+
+    told = _last_line(capsys)
+    assert told["redelivered"] == 0
+    assert told["published"] == told["stored"] + told["duplicate"] + told["dead_lettered"] + told["ignored"]
+    _make("up")
