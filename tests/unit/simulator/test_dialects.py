@@ -17,12 +17,12 @@ from processors.batching import Intake
 from processors.cursor import Bounds, Cursor
 from processors.dialects.sparkplug_schema import Payload
 from processors.matching import load_profiles
-from simulator.check import Row, count, verify
+from simulator.check import Letter, Row, count, verify
 from simulator.curves import City
 from simulator.dialects import DIALECTS
 from simulator.dialects.generic import german
 from simulator.dialects.network import Sent, Setting, ambiguous
-from simulator.expectation import Expectation, Publication
+from simulator.expectation import Expectation, Publication, digest
 from simulator.networks import Site, messages
 from storage.rows import Batch, TopicPartition
 from tests.unit.simulator.streams import START, Ticking, recorded
@@ -54,14 +54,24 @@ def _sent(dialect: str, rounds: int = ROUNDS) -> list[Sent]:
 
 
 def _publications(sent: Sequence[Sent]) -> list[Publication]:
-    return [Publication(s.topic, s.payload, s.retain, Expectation("", s.good, ignored=s.ignored)) for s in sent]
+    return [
+        Publication(
+            s.topic,
+            s.payload,
+            s.retain,
+            Expectation("", s.good, ignored=s.ignored, kept=digest(s.payload) if s.session else None),
+        )
+        for s in sent
+    ]
 
 
 def _decoded(city: CityFile, live: Sequence[Sent], again: Sequence[Sent] = ()) -> Batch:
     """What the processors make of messages, and of those that the broker kept, sent once more."""
     headers = [LIVE] * len(live) + [RETAINED] * len(again)
     records = [
-        Record(offset, START // 1_000 + ROUNDS * 60_000, each.topic.encode(), each.payload, tuple(headers[offset]))
+        Record(
+            offset, START // 1_000 + ROUNDS * 60_000 + offset, each.topic.encode(), each.payload, tuple(headers[offset])
+        )
         for offset, each in enumerate([*live, *again])
     ]
     intake = Intake([city], profiles=load_profiles([city]))
@@ -107,6 +117,28 @@ def test_a_gateway_that_starts_again_gets_what_the_broker_kept_and_nothing_is_co
     (before,), (after,) = once.spans, twice.spans
     ignored = after.ignored_messages + after.ignored_readings - before.ignored_messages - before.ignored_readings
     assert ignored == len(kept)
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_what_a_killed_gateway_sends_again_stores_nothing_new_and_is_refused_outside_its_session_alone(
+    dialect: str,
+) -> None:
+    sent, chance = _sent(dialect), Random(3)
+    arrived: list[Sent] = []
+    begin = 0
+    while begin < len(sent):
+        end = min(len(sent), begin + chance.randrange(1, 10))
+        arrived += sent[begin:end] + sent[max(0, end - chance.randrange(1, 20)) : end]
+        begin = end
+
+    batch = _decoded(_speaking(dialect), arrived)
+
+    rows = {row[:4]: row for row in _rows(batch)}
+    letters = [Letter(digest(arrived[dead.offset].payload), dead.reading, str(dead.reason)) for dead in batch.dead]
+    record = [each._replace(published=START) for each in recorded(_publications(sent))]
+    assert verify(record, rows.values(), letters, redelivered=True) == []
+    assert bool(letters) is (dialect == "sparkplug")
+    assert len(arrived) > 2 * len(sent)
 
 
 def test_what_describes_the_data_is_retained_where_the_network_retains_it_and_comes_first() -> None:
