@@ -23,13 +23,24 @@ def main() -> None:
 @click.option("--seconds", type=click.FloatRange(min=0), default=None, help="stop by itself (default: at SIGTERM)")
 @click.option("--seed", type=int, default=1, show_default=True)
 @click.option("--backlog", type=click.FloatRange(min=0), default=0.0, help="seconds of messages that waited before")
-def run(cities_dir: Path, record: Path, rate: float, seconds: float | None, seed: int, backlog: float) -> None:
+@click.option(
+    "--storm-ended", type=int, default=None, help="full hour, seconds since the epoch (default: the last one)"
+)
+def run(
+    cities_dir: Path,
+    record: Path,
+    rate: float,
+    seconds: float | None,
+    seed: int,
+    backlog: float,
+    storm_ended: int | None,
+) -> None:
     """Publish until SIGTERM, then wait for every PUBACK; exits 1 if one is missing."""
     stop = Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     try:
-        simulation = Run(load(cities_dir), record, Plan(rate, seconds, seed, backlog), stop)
+        simulation = Run(load(cities_dir), record, Plan(rate, seconds, seed, backlog, storm_ended), stop)
     except CityFileError as error:
         sys.exit(str(error))
     try:

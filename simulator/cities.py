@@ -1,14 +1,17 @@
 """The city files as the simulator needs them: where the broker is and which gauges stand there. Read on its own."""
 
+import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from simulator.dialects import DIALECTS
 from simulator.networks import Site
 
-MEAN_WATER_LEVEL = 5.0  # m above gauge zero, where the file names none
+UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")  # what a federal gauge is called
+AT_SEA = 0.5  # m: mean water nearer to sea level than this is the Baltic's
 
 
 class CityFileError(ValueError):
@@ -35,13 +38,24 @@ class Place:
     broker: Broker
 
 
-def _gauges(document: Mapping[str, Any]) -> Sequence[tuple[str, float]]:
-    found = []
+def _gauges(document: Mapping[str, Any]) -> dict[str, Any]:
+    """The site's gauges, stations and which of them stand at sea, as far as the file names any."""
+    found: dict[str, list[Any]] = {"gauges": [], "stations": [], "sea": []}
     for device in document.get("device", ()):
-        parameters = device.get("parameters", {})
-        if "mean_water_level" in parameters and not set(device["match"]) & set("*?["):
-            found.append((str(device["match"]), float(parameters["mean_water_level"])))
-    return found or Site("").gauges
+        name, parameters = str(device["match"]), device.get("parameters", {})
+        if "mean_water_level" not in parameters or set(name) & set("*?["):
+            continue
+        mean = float(parameters["mean_water_level"])
+        found["stations" if UUID.fullmatch(name) else "gauges"].append((name, mean))
+        if abs(float(parameters.get("gauge_zero", 0)) + mean) < AT_SEA:
+            found["sea"].append(name)
+    return found if found["gauges"] else {}
+
+
+def _dialects(document: Mapping[str, Any]) -> dict[str, Any]:
+    """What the city's networks speak: the dialects that it routes, in the simulator's order."""
+    routed = {route.get("dialect") for route in document.get("route", ())}
+    return {"dialects": tuple(name for name in DIALECTS if name in routed)} if routed else {}
 
 
 def _broker(path: Path, mqtt: Mapping[str, Any]) -> Broker:
@@ -73,10 +87,11 @@ def load(directory: Path) -> list[Place]:
             document = tomllib.loads(path.read_text(encoding="utf-8"))
             site = Site(
                 key=str(document["city"]["key"]),
-                gauges=_gauges(document),
                 max_payload_bytes=int(document.get("limits", {}).get("max_payload_bytes", 262_144)),
                 share=number,
                 shares=len(paths),
+                **_gauges(document),
+                **_dialects(document),
             )
             places.append(Place(site, _broker(path, document.get("mqtt", {}))))
         except OSError as error:

@@ -35,7 +35,8 @@ class Expectation(NamedTuple):
     """What must become of one message. `kind` names the class of message it belongs to.
 
     `copy`: its good readings were published before, so they are duplicates. `kept`: sha256 of the bytes that its dead
-    letters must hold, None where there are none.
+    letters must hold, None where there are none. Of a message without a bad reading: of the bytes that a dead letter
+    may hold should it be redelivered after the session that it belongs to, when it can't be read.
     """
 
     kind: str
@@ -82,6 +83,7 @@ def line(sequence: int, published: int, publication: Publication) -> str:
         told["good"] = expected.good
     if expected.bad:
         told["bad"] = expected.bad
+    if expected.kept is not None:
         told["kept"] = expected.kept
     if expected.ignored:
         told["ignored"] = expected.ignored

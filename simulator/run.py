@@ -24,12 +24,16 @@ class NoBrokerError(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to run. `rate`: messages a second and city. `backlog`: seconds of messages held back before the start."""
+    """What to run. `rate`: messages a second and city. `backlog`: seconds of messages held back before the start.
+
+    `storm_ended`: seconds since the epoch, as in `networks.messages`.
+    """
 
     rate: float
     seconds: float | None
     seed: int
     backlog: float
+    storm_ended: int | None = None
 
 
 @dataclass(slots=True)
@@ -74,7 +78,14 @@ class Run:
         self.directory.mkdir(parents=True, exist_ok=True)
         for place in self.places:
             clock = _Clock(self.plan.backlog)
-            stream = messages(place.site, seed=self.plan.seed, clock=clock, rate=self.plan.rate)
+            plan, ended = self.plan, self.plan.storm_ended
+            stream = messages(
+                place.site,
+                seed=plan.seed,
+                clock=clock,
+                rate=plan.rate,
+                storm_ended=None if ended is None else ended * 1_000_000,
+            )
             record = Record(self.directory, place.site.key)
             self._lanes[place.site.key] = _Lane(Publisher(place), record, stream, clock)
         deadline = time.monotonic() + CONNECT_SECONDS

@@ -2,6 +2,7 @@
 
 Everything up, the simulator on, the page until the time is over or Ctrl-C; then the simulator ends with all its
 PUBACKs, the path drains, and what the database holds is held against the simulator's own record, reading by reading.
+The public views show the cities side by side and the storm that the loggers told of.
 The last line on stdout is one JSON object; the exit code is 1 if the two disagree by one.
 """
 
@@ -19,8 +20,19 @@ import psycopg
 from rich.console import Console
 from rich.live import Live
 
-from local import stack
-from local.demo_data import Accounted, Latency, Partition, ledger, letters, log_ends, percentile, positions, rows
+from local import demo_weather, stack
+from local.demo_data import (
+    Accounted,
+    Latency,
+    Partition,
+    ledger,
+    letters,
+    log_ends,
+    passed,
+    percentile,
+    positions,
+    rows,
+)
 from local.demo_page import Line, look, page, plain
 from local.paths import CHECKOUT, LocalError
 from local.process import Process, ServerError, recorded, tail
@@ -31,6 +43,7 @@ REFRESH_SECONDS = 0.5
 PLAIN_SECONDS = 5.0
 DRAIN_SECONDS = 30.0
 SETTLE_SECONDS = 30.0
+SUMMED_SECONDS = 30.0  # two of maintain's cycles
 SENTENCES = 20  # disagreements shown
 COUNTED = ("stored", "duplicate", "dead_lettered", "ignored")
 
@@ -42,6 +55,7 @@ class Baseline:
     accounted: Mapping[str, Accounted]
     positions: Mapping[Partition, int]
     began: datetime
+    storm_ended: datetime
 
 
 @dataclass(slots=True)
@@ -56,6 +70,8 @@ class Verdict:
     redelivered: int = 0
     unaccounted: int = 0
     cities: int = 0
+    dialects: int = 0
+    weather_events: int = 0
     p50_ms: float | None = None
     p99_ms: float | None = None
 
@@ -104,7 +120,7 @@ class _Demo:
         # The owner's address: the proof holds the dead letters' payloads against the record, which no reader may see.
         with psycopg.connect(self._endpoints.dsn, autocommit=True) as connection:
             baseline = self._baseline(connection)
-            simulator = self._simulator()
+            simulator = self._simulator(baseline)
             self._latency.start()
             try:
                 self._show(connection, baseline, simulator, seconds)
@@ -115,13 +131,17 @@ class _Demo:
             self._drain(connection, baseline)
             self._latency.end()
             self._say("holding the database against the simulator's record …")
-            return self._verdict(connection, baseline)
+            verdict, sentences = self._verdict(connection, baseline)
+            self._weather(connection, baseline, verdict)
+            return verdict, sentences
 
     def _say(self, line: str) -> None:
         self._console.print(line, markup=False)
 
     def _baseline(self, connection: "psycopg.Connection[Any]") -> Baseline:
         """What brokers and Kafka still hold from before is processed first, so that it is not taken for ours."""
+        if not passed(self._endpoints.kafka, self._endpoints.mqtt, DRAIN_SECONDS):
+            raise ServerError(f"a message needs more than {DRAIN_SECONDS:.0f} s to Kafka; see the gateways' logs")
         deadline = time.monotonic() + DRAIN_SECONDS
         before = None
         while time.monotonic() < deadline:
@@ -132,16 +152,18 @@ class _Demo:
             time.sleep(0.3)
         # The gateway tells milliseconds, cut: what it receives in this one may lie a little before.
         began = datetime.now(UTC) - timedelta(milliseconds=1)
-        return Baseline(ledger(connection), positions(connection), began)
+        ended = demo_weather.storm_end(connection, began)
+        return Baseline(ledger(connection), positions(connection), began, ended)
 
     @staticmethod
     def _processed(connection: "psycopg.Connection[Any]", ends: Mapping[Partition, int]) -> bool:
         there = positions(connection)
         return all(there.get(partition, 0) >= end for partition, end in ends.items())
 
-    def _simulator(self) -> Process:
+    def _simulator(self, baseline: Baseline) -> Process:
         """Started as oneself, known to `make down`."""
         command = ["run", "--cities-dir", self._endpoints.cities_dir, "--record", str(self._record)]
+        command += ["--storm-ended", f"{baseline.storm_ended.timestamp():.0f}"]
         process = Process(
             name="simulator",
             argv=[sys.executable, "-m", "simulator", *command],
@@ -237,6 +259,14 @@ class _Demo:
                     return
             time.sleep(0.1)
         self._say(f"not drained within {DRAIN_SECONDS:.0f} s")
+
+    def _weather(self, connection: "psycopg.Connection[Any]", baseline: Baseline, verdict: Verdict) -> None:
+        """What the public views make of it."""
+        if not demo_weather.summed_up(connection, baseline.storm_ended, SUMMED_SECONDS):
+            self._say(f"the storm's hours are not summed up within {SUMMED_SECONDS:.0f} s; see the log of maintain")
+        found = demo_weather.findings(connection, baseline.storm_ended, baseline.began)
+        verdict.dialects, verdict.weather_events = len(found.dialects), len(found.events)
+        self._console.print(demo_weather.page(self._cities, found, baseline.storm_ended))
 
     def _verdict(self, connection: "psycopg.Connection[Any]", baseline: Baseline) -> tuple[Verdict, list[str]]:
         """Identity by identity, then the counts."""

@@ -1,6 +1,6 @@
 """What the demo reads: the ledger, the log's ends, rows and dead letters by SQL, and how soon readings can be seen.
 
-It looks at the pipeline from outside, as any reader would; nothing here writes.
+It looks at the pipeline from outside, as any reader would; nothing here writes but for the messages of `passed`.
 """
 
 import asyncio
@@ -16,10 +16,13 @@ from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
 from operator import itemgetter
 from typing import Any
+from uuid import uuid4
 
 import psycopg
 from aiokafka import AIOKafkaConsumer
 from aiokafka import TopicPartition as KafkaPartition
+from paho.mqtt.client import Client
+from paho.mqtt.enums import CallbackAPIVersion
 
 from simulator.check import Letter, Row
 from simulator.networks import PROBES
@@ -98,6 +101,42 @@ async def _log_ends(bootstrap: str, topics: Sequence[str]) -> dict[Partition, in
 def log_ends(bootstrap: str, cities: Sequence[str]) -> dict[Partition, int]:
     """The offset that the next record of each raw partition will get, asked of Kafka itself."""
     return asyncio.run(_log_ends(bootstrap, [f"hanse.raw.{city}" for city in cities]))
+
+
+def _publish(port: int, topic: str, payload: bytes) -> None:
+    client = Client(CallbackAPIVersion.VERSION2)
+    client.connect("127.0.0.1", port)
+    client.loop_start()
+    client.publish(topic, payload, qos=1).wait_for_publish(10)
+    client.disconnect()
+    client.loop_stop()
+
+
+async def _passed(bootstrap: str, brokers: Mapping[str, int], seconds: float) -> bool:
+    wanted = {f"hanse.raw.{city}": uuid4().hex.encode() for city in brokers}
+    consumer = AIOKafkaConsumer(*wanted, bootstrap_servers=bootstrap, group_id=None, auto_offset_reset="latest")
+    await consumer.start()
+    try:
+        await consumer.seek_to_end()
+        for city, port in brokers.items():
+            await asyncio.to_thread(_publish, port, f"hanse/{city}/status", wanted[f"hanse.raw.{city}"])
+        deadline = time.monotonic() + seconds
+        while wanted and time.monotonic() < deadline:
+            for partition, records in (await consumer.getmany(timeout_ms=200)).items():
+                if wanted.get(partition.topic) in {record.value for record in records}:
+                    del wanted[partition.topic]
+    finally:
+        await consumer.stop()
+    return not wanted
+
+
+def passed(bootstrap: str, brokers: Mapping[str, int], seconds: float) -> bool:
+    """Send a message without a reading through each broker and gateway, and wait for all of them in Kafka, so long.
+
+    A gateway that has just subscribed is sent what its broker retains, and a broker keeps the order: once the message
+    is there, so is all of that.
+    """
+    return asyncio.run(_passed(bootstrap, brokers, seconds))
 
 
 def rows(connection: "psycopg.Connection[Any]", city: str, received_from: datetime) -> Iterator[Row]:

@@ -8,13 +8,16 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 import psycopg
 import pytest
-from local import demo, stack
+from local import demo, demo_weather, stack
 from local.paths import CHECKOUT
 
 SECONDS = 5
+INLAND = {"schwerin", "neubrandenburg"}
+CITIES = {"kiel", "luebeck", "rostock", "stralsund", "wismar", *INLAND}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -49,7 +52,31 @@ def test_a_run_without_a_fault_accounts_for_every_reading(capsys):
     assert told["published"] == told["stored"] + told["duplicate"] + told["dead_lettered"] + told["ignored"]
     assert told["stored"] > 5_000
     assert told["dead_lettered"] > 0
+    assert told["dialects"] == 12
     assert 0 < told["p50_ms"] <= told["p99_ms"]
+
+
+def test_the_storm_of_the_run_is_found_with_gusts_rain_and_surge_in_hours_that_had_none(capsys):
+    with psycopg.connect(stack.running().dsn, autocommit=True) as connection:
+        before = demo_weather.storm_end(connection, datetime.now(UTC))
+
+        assert demo.run(SECONDS) == 0
+
+        after = demo_weather.storm_end(connection, datetime.now(UTC))
+        found = connection.execute(
+            "select hazard, city, max(level) from hanse.weather_events(%s, %s) group by 1, 2",
+            (before - demo_weather.HOURS * demo_weather.HOUR, before),
+        ).fetchall()
+    levels = {(hazard, city): level for hazard, city, level in found}
+    shown = capsys.readouterr()
+    assert after < before  # the next run has its storm elsewhere
+    assert {city for hazard, city in levels if hazard == "gust"} == CITIES
+    assert {city for hazard, city in levels if hazard == "heavy_rain"} == CITIES
+    assert {city for hazard, city in levels if hazard == "storm_surge"} == CITIES - INLAND
+    assert all(level >= 2 for (hazard, _), level in levels.items() if hazard in demo_weather.HAZARDS)
+    assert json.loads(shown.out.splitlines()[-1])["weather_events"] == 19
+    assert "Cities side by side" in shown.err
+    assert "Sturmflut" in shown.err
 
 
 def test_a_second_run_counts_its_own_readings_only(capsys):
@@ -108,3 +135,14 @@ def test_one_disagreement_is_named_and_fails_the_run(capsys, monkeypatch, sabota
     assert code == 1
     assert complaint in captured.err
     assert json.loads(captured.out.splitlines()[-1])["cities"] == 7
+
+
+def test_what_the_brokers_retain_from_earlier_runs_is_not_taken_for_this_one(capsys):
+    _make("down")
+
+    assert demo.run(SECONDS) == 0  # the gateways subscribe anew, and are sent all that is retained
+
+    told = _last_line(capsys)
+    assert told["redelivered"] == 0
+    assert told["published"] == told["stored"] + told["duplicate"] + told["dead_lettered"] + told["ignored"]
+    _make("up")

@@ -212,3 +212,17 @@ async def test_refreshing_twice_changes_nothing(database, conn, put):
     conn.execute("insert into store.rollup_dirty select datastream_id, hour from store.observation_hour")
     assert (await refreshed(database))[1] == len(before)
     assert conn.execute("select * from store.observation_hour order by 1, 7").fetchall() == before
+
+
+def test_values_far_beyond_any_level_are_summed_up_too(conn, put):
+    """Feeding into the grid, power is far below zero; the sum that levels are made of must not stop at it."""
+    put("mean", (0, -9_000.0), (10, -1e7), (20, 1e7), (70, -4_000.0))
+
+    assert differences(conn) == {}
+
+    begin(conn, START + 2 * HOUR)
+    for hour in (START, START + HOUR):
+        conn.execute("select store.rollup_hour(%s)", (hour,))
+
+    assert differences(conn) == {}
+    assert shown(conn)[1, START].value == pytest.approx(-3_000.0)

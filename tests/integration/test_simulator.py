@@ -27,7 +27,7 @@ class Subscriber:
         self.seen: Counter[tuple[str, str]] = Counter()
         self.client = Client(CallbackAPIVersion.VERSION2, client_id="witness", clean_session=False)
         subscribed = Event()
-        self.client.on_connect = lambda client, *_: client.subscribe([("hanse/#", 1), ("v3/#", 1)])
+        self.client.on_connect = lambda client, *_: client.subscribe("#", 1)
         self.client.on_subscribe = lambda *_: subscribed.set()
         self.client.on_message = lambda _c, _u, message: self.seen.update([(message.topic, digest(message.payload))])
         self.client.connect("127.0.0.1", port)

@@ -14,6 +14,7 @@ from ingest.city import City
 from ingest.city import load as load_city
 from processors.batching import Intake
 from processors.cursor import Bounds, Cursor
+from processors.matching import load_profiles
 from simulator.check import Letter, Row, count, verify
 from simulator.cities import load as load_places
 from simulator.expectation import Publication, digest
@@ -23,7 +24,7 @@ from tests.unit.simulator.streams import START, Ticking, recorded
 
 CITIES = Path(__file__).parents[3] / "deploy" / "cities"
 HEADERS = wire.headers("gateway", qos=1, retain=False, dup=False)
-MESSAGES = 1_000
+MESSAGES = 2_000
 
 
 class Record(NamedTuple):
@@ -77,13 +78,14 @@ def test_the_pipeline_makes_of_every_message_what_the_simulator_expects(key: str
         published.append(next(stream))
         records.append(_forwarded(offset, clock.now // 1_000 + 5, published[-1], city))
 
-    intake = Intake([city])
+    intake = Intake([city], profiles=load_profiles([city]))
     intake.add(Cursor(TopicPartition(wire.kafka_topic(key), 0), None, Bounds(0, MESSAGES)), records)
     batch = intake.take()
     rows, letters, duplicates = _stored(batch, records)
 
     record = [each._replace(published=START) for each in recorded(published)]
     assert verify(record, rows, letters) == []
+    assert {each.dialect for each in batch.streams.streams} == {"hanse", "ttn", *place.site.dialects}
     counts = count(record)
     (span,) = batch.spans
     assert (counts.stored, counts.duplicate, counts.dead_lettered) == (len(rows), duplicates, len(letters))

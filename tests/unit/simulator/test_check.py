@@ -5,7 +5,7 @@ import random
 import pytest
 
 from simulator.check import Counts, Letter, Row, count, verify
-from simulator.expectation import Publication, Recorded
+from simulator.expectation import Publication, Recorded, digest
 from tests.unit.simulator.streams import START, recorded, taken
 
 MESSAGES = 2_000
@@ -161,6 +161,21 @@ def test_a_dead_letter_too_many_is_found_unless_its_message_was_redelivered(
 
     assert [sentence[:21] for sentence in verify(record, rows, letters)] == ["dead letter too often"]
     assert verify(record, rows, letters, redelivered=True) == []
+
+
+def test_a_message_may_be_unreadable_when_it_comes_again_after_its_session_but_not_otherwise(
+    published: list[Publication], record: list[Recorded], rows: list[Row], letters: list[Letter]
+) -> None:
+    data = next(each for each in published if each.topic.startswith("spBv1.0/") and "/DDATA/" in each.topic)
+    letters.append(Letter(digest(data.payload), 0, "unknown_alias"))
+
+    assert verify(record, rows, letters, redelivered=True) == []
+    assert [sentence[:26] for sentence in verify(record, rows, letters)] == ["dead letter that was never"]
+
+    letters[-1] = letters[-1]._replace(reason="unknown_unit")
+    assert [sentence[:26] for sentence in verify(record, rows, letters, redelivered=True)] == [
+        "dead letter that was never"
+    ]
 
 
 def test_what_was_never_acknowledged_may_be_there_or_not(

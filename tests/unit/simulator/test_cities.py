@@ -6,6 +6,7 @@ import pytest
 
 from ingest.city import load as load_city
 from simulator.cities import CityFileError, load
+from simulator.dialects import DIALECTS
 
 CITIES = Path(__file__).parents[3] / "deploy" / "cities"
 NUMBERS = {
@@ -28,14 +29,33 @@ def test_the_seven_cities_carry_their_official_numbers() -> None:
 @pytest.mark.parametrize("key", NUMBERS)
 def test_a_city_subscribes_to_more_than_it_routes_so_that_nothing_vanishes(key: str) -> None:
     city = load_city(CITIES / f"{key}.toml")
+    routes = {route.filter: route.dialect for route in city.route}
 
-    assert (f"hanse/{key}/#", "v3/#") == city.subscriptions
     assert {
         f"hanse/{key}/+/+": "hanse",
         "v3/+/devices/+/up": "ttn",
         "v3/+/devices/+/join": "ignore",
         f"hanse/{key}/status": "ignore",
-    } == {route.filter: route.dialect for route in city.route}
+    }.items() <= routes.items()
+    assert city.subscriptions[:2] == (f"hanse/{key}/#", "v3/#")
+    for taken in routes:
+        assert any(taken.startswith(wider.removesuffix("#")) for wider in city.subscriptions), taken
+    for wider in city.subscriptions:
+        assert any(taken.startswith(wider.removesuffix("#")) for taken in routes), wider
+
+
+def test_the_cities_speak_twelve_dialects_and_none_of_them_speaks_all() -> None:
+    spoken = [{route.dialect for route in load_city(path).route} - {"ignore"} for path in CITIES.glob("*.toml")]
+
+    assert set().union(*spoken) == {"hanse", "ttn", *DIALECTS}
+    assert all(len(each) == 6 for each in spoken)
+
+
+def test_the_simulator_speaks_in_each_city_what_its_file_routes() -> None:
+    for place in load(CITIES):
+        city = load_city(CITIES / f"{place.site.key}.toml")
+
+        assert {route.dialect for route in city.route} == {"hanse", "ttn", "ignore", *place.site.dialects}
 
 
 def test_the_simulator_reads_broker_limits_and_gauges_as_the_pipeline_does() -> None:
@@ -45,8 +65,16 @@ def test_the_simulator_reads_broker_limits_and_gauges_as_the_pipeline_does() -> 
         assert (city.mqtt.host, city.mqtt.port) == (place.broker.host, place.broker.port)
         assert city.limits.max_payload_bytes == place.site.max_payload_bytes
         assert {d.match: d.parameters["mean_water_level"] for d in city.device if d.parameters} == dict(
-            place.site.gauges
+            [*place.site.gauges, *place.site.stations]
         )
+
+
+def test_the_lakes_and_rivers_inland_are_not_at_sea() -> None:
+    at_sea = {place.site.key: len(place.site.sea) for place in load(CITIES)}
+
+    assert at_sea.pop("schwerin") == at_sea.pop("neubrandenburg") == 0
+    assert all(at_sea.values())
+    assert len(at_sea) == 5
 
 
 def test_a_city_file_without_a_key_is_refused_with_its_name(tmp_path: Path) -> None:
