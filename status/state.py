@@ -81,7 +81,13 @@ class State:
                 "read": self.database_read,
             },
             "processes": [
-                {"address": p.address, "component": p.component, "version": p.version, "trouble": p.trouble}
+                {
+                    "address": p.address,
+                    "component": p.component,
+                    "version": p.version,
+                    "cities": sorted(p.by_city("hanse_gateway_connected")),
+                    "trouble": p.trouble,
+                }
                 for p in self.processes
             ],
             "kafka": self._kafka_trouble(),
