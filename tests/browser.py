@@ -86,6 +86,7 @@ class Browser:
         self._ask("Emulation.setEmulatedMedia", features=[scheme])
         self._ask("Emulation.setFocusEmulationEnabled", enabled=True)
         self._ask("Page.navigate", url=url)
+        self.until("document.readyState === 'complete'")
 
     def evaluate(self, expression: str) -> Any:
         """The value of a JavaScript expression, in JSON's types."""
