@@ -7,7 +7,6 @@ not at all. Rules 8 and 10 of the path are here.
 
 import asyncio
 import contextlib
-import random
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from itertools import islice
@@ -18,12 +17,12 @@ import structlog
 from ingest import wire
 from ingest.metrics import CityMetrics
 from ingest.routing import Headers
+from service.backoff import backoff
 
 RECORD_OVERHEAD = 256  # bytes a record in flight costs beside its payload: key, tuple, numbers
 BATCH_RECORDS = 8_192
 REFUSALS = 3  # of one record alone, before a stub takes its place
 CLOSE_SECONDS = 3.0
-MAX_BACKOFF = 30.0
 
 Record = tuple[bytes, bytes, int, Headers]  # key, value, ms since the epoch, headers
 log = structlog.get_logger()
@@ -113,11 +112,6 @@ def stub(record: Record, why: str, timestamp: int) -> Record:
     key, payload, _, headers = record
     value, refused = wire.refusal(payload, why)
     return key, value, timestamp, [*headers, refused]
-
-
-def backoff(failures: int) -> float:
-    """Seconds to wait after so many failures in a row: full jitter, for cities must not come back in step."""
-    return random.uniform(0.05, min(MAX_BACKOFF, 0.25 * 2.0 ** min(failures, 10)))
 
 
 class Forwarder:

@@ -6,7 +6,6 @@ outside, or Kafka refuses what is in a batch. What to do about each is forward.p
 
 import asyncio
 import contextlib
-import random
 import time
 from collections.abc import AsyncIterator, Iterable
 from typing import Any
@@ -14,9 +13,7 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.conn import create_conn
 from aiokafka.errors import (
-    BrokerResponseError,
     CorruptRecordException,
     InvalidTimestampError,
     KafkaError,
@@ -32,11 +29,10 @@ from aiokafka.partitioner import murmur2
 from ingest.forward import Batch, KafkaTroubleError, Record, RecordsRefusedError
 from ingest.settings import Settings
 from ingest.topics import topic_faults, topic_settings, topic_warnings
-from service.kafka import REFUSALS, arguments
+from service.kafka import ANSWER_MS, arguments, said, trouble
 
 BATCH_BYTES = 524_288
 REQUEST_MS = 15_000
-PROBE_MS = 5_000
 CREATED_POLLS, CREATED_POLL_SECONDS = 200, 0.05
 CLOCK_TOPIC = "hanse.clock"
 
@@ -76,21 +72,9 @@ class Kafka:
 
         Raises KafkaLoginError or KafkaTroubleError with the real cause, which aiokafka's clients only log.
         """
-        causes = []
-        for server in random.sample(self.servers, len(self.servers)):
-            host, _, port = server.rpartition(":")
-            try:
-                connection = await create_conn(
-                    host, int(port), request_timeout_ms=PROBE_MS, **arguments(self._settings)
-                )
-            except REFUSALS as error:
-                raise KafkaLoginError(f"Kafka {server} refuses the login: {_said(error)}") from error
-            except (OSError, KafkaError, TimeoutError) as error:
-                causes.append(f"Kafka {server}: {_said(error)}")
-            else:
-                await connection.close()
-                return
-        raise KafkaTroubleError("; ".join(causes))
+        found = await trouble(self._settings)
+        if found is not None:
+            raise (KafkaLoginError if found.refused else KafkaTroubleError)(found.why)
 
     @contextlib.asynccontextmanager
     async def _admin(self) -> AsyncIterator[AIOKafkaAdminClient]:
@@ -100,7 +84,7 @@ class Kafka:
             await admin.start()
             yield admin
         except (KafkaError, OSError) as error:
-            raise KafkaTroubleError(f"Kafka {', '.join(self.servers)}: {_said(error)}") from error
+            raise KafkaTroubleError(f"Kafka {', '.join(self.servers)}: {said(error)}") from error
         finally:
             await admin.close()
 
@@ -158,7 +142,7 @@ class Kafka:
                 [TopicPartition(topic, number) for number in range(self._settings.kafka_partitions)]
             )
         except (KafkaError, OSError) as error:
-            raise KafkaTroubleError(f"Kafka, end of {topic}: {_said(error)}") from error
+            raise KafkaTroubleError(f"Kafka, end of {topic}: {said(error)}") from error
         finally:
             await consumer.stop()
         return not any(ends.values())
@@ -170,7 +154,7 @@ class Kafka:
         is written to it, and the answer carries the stamp.
         """
         try:
-            producer = AIOKafkaProducer(acks=1, **{**self._options(), "request_timeout_ms": PROBE_MS})
+            producer = AIOKafkaProducer(acks=1, **{**self._options(), "request_timeout_ms": ANSWER_MS})
             try:
                 await producer.start()
                 before = time.time()
@@ -199,7 +183,7 @@ class Kafka:
         except (KafkaError, OSError) as error:
             await made.stop()
             await self.probe()  # raises the real cause, if it is the connection
-            raise KafkaTroubleError(f"Kafka {', '.join(self.servers)}, topic {topic}: {_said(error)}") from error
+            raise KafkaTroubleError(f"Kafka {', '.join(self.servers)}, topic {topic}: {said(error)}") from error
         except BaseException:
             await made.stop()
             raise
@@ -234,11 +218,11 @@ class Producer:
             self._waiter(future)
             await future
         except _CONTENT as error:
-            raise RecordsRefusedError(_said(error)) from error
+            raise RecordsRefusedError(said(error)) from error
         except TopicAuthorizationFailedError as error:
             raise KafkaTroubleError(f"Kafka refuses writes to {self._topic}: no right to") from error
         except (KafkaError, OSError) as error:
-            raise KafkaTroubleError(f"Kafka, writing to {self._topic}: {_said(error)}") from error
+            raise KafkaTroubleError(f"Kafka, writing to {self._topic}: {said(error)}") from error
 
     def _waiter(self, future: "asyncio.Future[Any]") -> None:
         self._waiting.add(future)
@@ -270,13 +254,3 @@ async def _settings(admin: AIOKafkaAdminClient, topic: str) -> dict[str, str] | 
     [answer] = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, topic)])
     [(code, _, _, _, entries, *_)] = answer.resources
     return None if code else {entry[0]: entry[1] for entry in entries}
-
-
-def _said(error: BaseException) -> str:
-    """One line of an error, never empty."""
-    if isinstance(error, BrokerResponseError):
-        return f"{error.message}: {error.description}" if not error.args else f"{error.message}: {error.args[0]}"
-    cause = error.__cause__ if isinstance(error, KafkaError) and error.__cause__ else error
-    if isinstance(cause, OSError) and cause.strerror:
-        return cause.strerror
-    return str(cause).split("\n", 1)[0] or type(cause).__name__

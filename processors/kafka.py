@@ -25,7 +25,7 @@ from aiokafka.errors import (
 
 from processors.cursor import Bounds, Record
 from processors.pipeline import LogAwayError, OutOfRangeError
-from service.kafka import REFUSALS, KafkaSettings, arguments, why_unreachable
+from service.kafka import REFUSALS, KafkaSettings, arguments, trouble
 from storage.rows import TopicPartition
 
 log = structlog.get_logger()
@@ -97,8 +97,7 @@ class Consumer:
         except REFUSED as error:
             raise KafkaRefusedError(f"Kafka refuses: {error!r}") from error
         except KafkaError as error:
-            why, refused = await why_unreachable(self._settings)
-            raise (KafkaRefusedError if refused else LogAwayError)(why) from error
+            raise await _cause(self._settings) from error
 
     async def _partitions_by_topic(self) -> dict[str, int]:
         """Asked before subscribing: a consumer waits without end, and without a word, for a topic that is missing."""
@@ -235,8 +234,7 @@ class Producer:
         except REFUSED as error:
             raise KafkaRefusedError(f"Kafka refuses: {error!r}") from error
         except (KafkaError, OSError, TimeoutError) as error:
-            why, refused = await why_unreachable(self._settings)
-            raise (KafkaRefusedError if refused else LogAwayError)(why) from error
+            raise await _cause(self._settings) from error
 
     async def send(self, records: Sequence[Outgoing]) -> None:
         """Return once Kafka has all of them; after an error any of them may be there."""
@@ -269,3 +267,11 @@ class Producer:
             await asyncio.wait({asyncio.create_task(self._producer.client.close())}, timeout=CLOSE_SECONDS)
             stopping.cancel()
         await asyncio.gather(stopping, return_exceptions=True)
+
+
+async def _cause(settings: KafkaSettings) -> KafkaRefusedError | LogAwayError:
+    """What stands for aiokafka's "unable to bootstrap"."""
+    found = await trouble(settings)
+    if found is None:
+        return LogAwayError(f"Kafka at {settings.kafka_bootstrap_servers} answers, but can't be used yet")
+    return (KafkaRefusedError if found.refused else LogAwayError)(found.why)

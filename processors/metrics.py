@@ -6,9 +6,10 @@ the lag of a city appears once one of its partitions is positioned here, the led
 
 import time
 from collections import Counter as Tally
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import numpy as np
+import numpy.typing as npt
 import structlog
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge
 from prometheus_client.core import HistogramMetricFamily
@@ -16,7 +17,7 @@ from prometheus_client.registry import Collector
 
 from ingest.wire import city_of
 from processors.pipeline import LogAwayError
-from processors.standard.observation import Reason
+from processors.standard.observation import QualityTest, Reason
 from storage.errors import Fenced
 from storage.rows import REPLAY_OUTCOMES, Batch, Outcome, TopicPartition
 
@@ -24,6 +25,11 @@ log = structlog.get_logger()
 
 MICROSECONDS = 1_000_000
 LATENCY_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 3600.0, 86400.0)
+SKEW_BUCKETS = (
+    *(-86400.0, -21600.0, -7200.0, -3600.0, -1800.0, -900.0, -300.0, -60.0, -10.0, -1.0),
+    *(0.0, 1.0, 10.0, 60.0, 300.0, 900.0, 3600.0, 7200.0, 21600.0),
+)
+GATEWAY_TIME = np.int16(QualityTest.GATEWAY_TIME)
 STALL_SECONDS = 120.0  # beyond transaction_timeout, lock_timeout and the longest backoff together
 HEARTBEAT_LIMIT = 30.0
 
@@ -122,32 +128,59 @@ STALLED = Gauge(
 )
 
 
-class LatencyHistogram(Collector):
-    """hanse_end_to_end_latency_seconds, counted by column: from receipt to visible in SQL, one count a reading."""
+class ColumnHistogram(Collector):
+    """A histogram counted by column, thousands at once; with `cities` one for each of them, from the start."""
 
-    def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
-        self._edges = np.array(LATENCY_BUCKETS)
-        self._counts = np.zeros(len(LATENCY_BUCKETS) + 1, np.int64)
+    def __init__(
+        self, name: str, text: str, edges: Sequence[float], registry: CollectorRegistry, cities: Sequence[str] = ()
+    ) -> None:
+        self._name, self._text = name, text
+        self._cities = list(cities)
+        self._edges = np.array(edges)
+        self._bounds = [*(str(edge) for edge in edges), "+Inf"]
+        self._counts = np.zeros((max(1, len(self._cities)), len(self._bounds)), np.int64)
         self._sum = 0.0
         registry.register(self)
 
-    def observe(self, seconds: "np.ndarray[tuple[int], np.dtype[np.float64]]") -> None:
-        """Count many at once."""
-        places = np.searchsorted(self._edges, seconds, side="left")
-        self._counts += np.bincount(places, minlength=len(self._counts))
-        self._sum += float(seconds.sum())
+    def observe(self, values: npt.NDArray[np.float64], cities: npt.NDArray[np.intp] | None = None) -> None:
+        """Count many at once; `cities`: whose each is, as its place in the list."""
+        places = np.searchsorted(self._edges, values, side="left")
+        if cities is not None:
+            places += cities * len(self._bounds)
+        self._counts += np.bincount(places, minlength=self._counts.size).reshape(self._counts.shape)
+        self._sum += float(values.sum())
 
     def collect(self) -> Iterator[HistogramMetricFamily]:
-        """Give Prometheus the cumulative buckets."""
-        names = [*(str(edge) for edge in LATENCY_BUCKETS), "+Inf"]
-        buckets = list(zip(names, np.cumsum(self._counts).astype(float).tolist(), strict=True))
-        yield HistogramMetricFamily(
-            "hanse_end_to_end_latency_seconds",
-            "From receipt at the gateway to visible in SQL, one count a reading stored or repeated. A rise with flat "
-            "lag: the database is slow.",
-            buckets=buckets,
-            sum_value=self._sum,
-        )
+        """Give Prometheus the cumulative buckets; a histogram of values below 0 has no sum, as its format wants it."""
+        family = HistogramMetricFamily(self._name, self._text, labels=["city"] if self._cities else [])
+        for labels, counts in zip([[city] for city in self._cities] or [[]], self._counts, strict=True):
+            buckets = list(zip(self._bounds, np.cumsum(counts).astype(float).tolist(), strict=True))
+            family.add_metric(labels, buckets, self._sum)
+        yield family
+
+
+def latency(registry: CollectorRegistry) -> ColumnHistogram:
+    """From receipt to visible."""
+    return ColumnHistogram(
+        "hanse_end_to_end_latency_seconds",
+        "From receipt at the gateway to visible in SQL, one count a reading stored or repeated. A rise with flat "
+        "lag: the database is slow.",
+        LATENCY_BUCKETS,
+        registry,
+    )
+
+
+def clock_skew(registry: CollectorRegistry, cities: Sequence[str]) -> ColumnHistogram:
+    """How far the sensors' clocks are off, as far as receipt shows it."""
+    return ColumnHistogram(
+        "hanse_processor_clock_skew_seconds",
+        "A reading's own time minus its receipt at the gateway, of readings with a time of their own that the city's "
+        "window takes. Above 0 a clock is ahead; below 0 it is behind or the reading was long on its way. No sum, for "
+        "values below 0.",
+        SKEW_BUCKETS,
+        registry,
+        cities,
+    )
 
 
 class Metrics:
@@ -155,7 +188,9 @@ class Metrics:
 
     def __init__(self, cities: Collection[str], *, registry: CollectorRegistry = REGISTRY) -> None:
         self._cities = list(cities)
-        self._latency = LatencyHistogram(registry)
+        self._latency = latency(registry)
+        self._skew = clock_skew(registry, self._cities)
+        self._place_of = {city: place for place, city in enumerate(self._cities)}
         self.kafka_reachable = True
         self.database_reachable = False
         self.partitions_positioned = False
@@ -209,6 +244,7 @@ class Metrics:
         if len(batch.columns):
             self._latency.observe(now - batch.columns.received / MICROSECONDS)
             self._newest_rows(batch, outcome)
+            self._skews(batch)
         self._progress = time.monotonic()
         self.database(reachable=True)
 
@@ -223,6 +259,13 @@ class Metrics:
         for number, (span, what) in enumerate(zip(batch.spans, outcome.spans, strict=True)):
             if what.stored:
                 NEWEST_ROW.labels(span.city).set(batch.columns.received[last[number]] / MICROSECONDS)
+
+    def _skews(self, batch: Batch) -> None:
+        """Of readings that brought a time: those that got the gateway's have no clock to speak of."""
+        rows = batch.columns
+        own = rows.quality_tests & GATEWAY_TIME == 0
+        cities = np.array([self._place_of[span.city] for span in batch.spans])[rows.span[own]]
+        self._skew.observe((rows.time[own] - rows.received[own]) / MICROSECONDS, cities)
 
     def failed(self, error: Exception) -> None:
         """Count a rollback."""

@@ -10,7 +10,6 @@ committed alone, and rests, while the others go on. `LogError` and `Refused` end
 """
 
 import asyncio
-import random
 from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from typing import Protocol
@@ -22,6 +21,7 @@ from ingest.wire import city_of
 from processors.assembling import split
 from processors.batching import Intake
 from processors.cursor import Bounds, Cursor, LogError, Record, Seek
+from service.backoff import backoff
 from storage.errors import Fenced, Unavailable
 from storage.rows import Batch, Outcome, Position, TopicPartition
 
@@ -31,7 +31,6 @@ SLICE_RECORDS = 200  # decoded between two turns of the event loop: a few millis
 SLICE_BYTES = 262_144
 POLL_SECONDS = 0.2
 HOUSEKEEPING_SECONDS = 5.0
-BACKOFF_FIRST, BACKOFF_CAP = 0.1, 15.0
 FAILURES_UNTIL_ALONE = 2
 
 
@@ -420,11 +419,6 @@ def slices(records: Sequence[Record], most: int = SLICE_RECORDS) -> Iterator[tup
             begin, size = end, 0
     if begin < len(records):
         yield begin, len(records)
-
-
-def backoff(failures: int) -> float:
-    """Seconds to wait after so many failures: exponential, capped, full jitter."""
-    return random.uniform(BACKOFF_FIRST / 2, min(BACKOFF_CAP, BACKOFF_FIRST * 2 ** min(failures, 10)))
 
 
 async def patiently(act: Callable[[], Awaitable[None]]) -> None:

@@ -1,25 +1,26 @@
 """The three addresses every process serves: /metrics, /healthz and /readyz; and pages, where a process has some.
 
 `/healthz` answers 200 while the process's loop turns (a supervisor restarts it otherwise); `/readyz` answers 503 with
-one
-reason a line while something outside is away. Both call back into the process and must not block: they read flags.
+one reason a line while something outside is away. Both call back into the process and must not block: they read flags.
+systemd does not ask, so it is told the same (service.supervisor).
 """
 
 import base64
 import hashlib
 import re
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from socketserver import ThreadingMixIn
 from typing import TYPE_CHECKING
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from prometheus_client import REGISTRY, CollectorRegistry, make_wsgi_app
 
+from service.supervisor import Reasons, Supervisor
+
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIEnvironment
 
-Reasons = Callable[[], Sequence[str]]
 Page = Callable[[], tuple[list[tuple[str, str]], bytes]]
 
 
@@ -83,9 +84,11 @@ class Endpoints:
         self.port = self._server.server_port
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
         self._thread.start()
+        self._supervisor = Supervisor(unready=unready, unhealthy=unhealthy)
 
     def close(self) -> None:
         """Stop listening; scrapes under way are cut."""
+        self._supervisor.close()
         self._server.shutdown()
         self._server.server_close()
 

@@ -1,8 +1,9 @@
 """How a process reaches Kafka: its settings, aiokafka's arguments, and the real cause when it can't be reached."""
 
+import random
 import ssl
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, NamedTuple, Self
 
 from aiokafka import errors
 from aiokafka.conn import create_conn
@@ -63,22 +64,41 @@ def arguments(settings: KafkaSettings) -> dict[str, Any]:
     return made
 
 
-async def why_unreachable(settings: KafkaSettings) -> tuple[str, bool]:
-    """The cause behind "unable to bootstrap", and whether it is a refusal that waiting does not cure."""
+class Trouble(NamedTuple):
+    """Why no server lets us in; `refused`: one answered and does not want us, which waiting does not cure."""
+
+    why: str
+    refused: bool
+
+
+async def trouble(settings: KafkaSettings) -> Trouble | None:
+    """What is behind aiokafka's "unable to bootstrap"; None once a server answers and takes our login.
+
+    Servers are asked in random order, so that not every process asks the same one first.
+    """
     causes = []
-    refused = False
-    for server in settings.kafka_bootstrap_servers.split(","):
+    servers = settings.kafka_bootstrap_servers.split(",")
+    for server in random.sample(servers, len(servers)):
         host, _, port = server.rpartition(":")
         try:
             conn = await create_conn(host, int(port), request_timeout_ms=ANSWER_MS, **arguments(settings))
         except REFUSALS as error:
-            refused = True
-            causes.append(f"Kafka at {server} refuses the login: {error}")
+            return Trouble(f"Kafka at {server} refuses the login: {said(error)}", refused=True)
         except TimeoutError:
             causes.append(f"Kafka at {server} does not answer within {ANSWER_MS // 1000} s")
         except (OSError, errors.KafkaError) as error:
-            causes.append(f"Kafka at {server} can't be reached: {error}")
+            causes.append(f"Kafka at {server} can't be reached: {said(error)}")
         else:
             conn.close()
-            causes.append(f"Kafka at {server} answers, but can't be used yet")
-    return "; ".join(causes), refused
+            return None
+    return Trouble("; ".join(causes), refused=False)
+
+
+def said(error: BaseException) -> str:
+    """One line of an error, never empty."""
+    if isinstance(error, errors.BrokerResponseError):
+        return f"{error.message}: {error.description}" if not error.args else f"{error.message}: {error.args[0]}"
+    cause = error.__cause__ if isinstance(error, errors.KafkaError) and error.__cause__ else error
+    if isinstance(cause, OSError) and cause.strerror:
+        return cause.strerror
+    return str(cause).split("\n", 1)[0] or type(cause).__name__

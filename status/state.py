@@ -48,7 +48,12 @@ class State:
         for process in self.processes:
             for city, value in process.by_city("hanse_gateway_messages_received_total").items():
                 received[city] = received.get(city, 0.0) + value
-        sample = {"received": received, "stored": {one.key: float(one.stored) for one in self.cities}}
+        sample = {
+            "received": received,
+            "stored": {one.key: float(one.stored) for one in self.cities},
+            "dead": {one.key: float(one.dead) for one in self.cities},
+            "all": {one.key: float(one.stored + one.duplicate + one.dead + one.ignored) for one in self.cities},
+        }
         with self._lock:
             self._rates = [entry for entry in self._rates if entry[0] > now - RATE_SECONDS] + [(now, sample)]
 
@@ -60,6 +65,11 @@ class State:
             return None
         (first, low), (last, high) = points[0], points[-1]
         return (high if high < low else high - low) / (last - first)
+
+    def rejected(self, city: str) -> float | None:
+        """Which share of what comes is rejected; None where nothing came, or nothing is known."""
+        dead, came = self.rate("dead", city), self.rate("all", city)
+        return dead / came if came and dead is not None else None
 
     def per_city(self, name: str, *, most: bool = False) -> dict[str, float]:
         """A metric by city, over all processes: the sum, or the largest."""
@@ -81,7 +91,13 @@ class State:
                 "read": self.database_read,
             },
             "processes": [
-                {"address": p.address, "component": p.component, "version": p.version, "trouble": p.trouble}
+                {
+                    "address": p.address,
+                    "component": p.component,
+                    "version": p.version,
+                    "cities": sorted(p.by_city("hanse_gateway_connected")),
+                    "trouble": p.trouble,
+                }
                 for p in self.processes
             ],
             "kafka": self._kafka_trouble(),
@@ -131,6 +147,7 @@ class State:
             "newest_row": max(rows, default=None),
             "received_rate": self.rate("received", key),
             "stored_rate": self.rate("stored", key),
+            "rejected": self.rejected(key),
             "lag_records": told("hanse_processor_lag_records", most=False),
             "lag_seconds": told("hanse_processor_lag_seconds"),
             "counts": None if counts is None else counts._asdict(),

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from service import logs
+from service.build import announce
 from service.http import AddressTakenError, Endpoints
 from storage import data_commands, letters_cli, roles, settings, status
 from storage import maintain as upkeep
@@ -42,7 +43,7 @@ def _settings_as(kind: type[S]) -> S:
     try:
         found = settings.load_as(kind)
     except settings.SettingsError as error:
-        _fail(error)
+        _fail(error, CONFIGURATION_ERROR)
         raise
     logs.configure(level=found.log_level)
     return found
@@ -146,6 +147,7 @@ async def _maintain(found: settings.Maintain, *, once: bool) -> None:
         if worker.failed:
             raise Unavailable("; ".join(worker.failed))
         return
+    announce("maintain")
     endpoints = Endpoints(found.http_address, unready=worker.unready)
     try:
         await worker.run()

@@ -1,8 +1,10 @@
 """Dead letters as an operator sees them: pages, counts, one in full, purged for good, or marked as being replayed.
 
 A page starts after the last letter of the one before (its receive time and id) and probes the index once for each city
-and reason, so that it costs the same at any depth and with ten million letters. Purging works in small transactions
-and tells dead_letter_purge what the ledger goes on counting.
+and reason, so that it costs the same at any depth and with ten million letters. Of an MQTT topic no letter knows, so a
+page by topic is looked for where it is cheapest: among the chosen letters if they are few, else among the newest
+messages, else by the topics that the filter takes. Purging works in small transactions and tells dead_letter_purge what
+the ledger goes on counting.
 """
 
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
@@ -13,12 +15,12 @@ from typing import Any, NamedTuple
 import psycopg
 from psycopg.rows import dict_row
 
-from storage import connection
+from storage import connection, topics
 from storage.errors import outcome
 from storage.weights import MessageKey, Scales
 
 PURGE_AT_ONCE = 2_000
-TOPICS_SEEN, TOPICS_ASKED = 50_000, 500
+FEW = 5_000  # letters, or messages, that are gone through one by one in no time
 STATES = ("open", "replaying", "closed")
 
 _COLUMNS = """
@@ -35,6 +37,11 @@ l.state = %(state)s and (%(cities)s::text[] is null or c.key = any(%(cities)s))
   and (%(reasons)s::text[] is null or l.reason = any(%(reasons)s))
   and (%(ids)s::int8[] is null or l.letter_id = any(%(ids)s))
   and l.received_at >= %(since)s and l.received_at < %(until)s
+"""
+# Known before a letter is looked up.
+_OF_CITIES = """
+(%(cities)s::text[] is null
+ or m.city_id in (select k.city_id from store.city k where k.key = any(%(cities)s)))
 """
 # A scalar: a join might be turned round, and read all messages first.
 _MATCHING = """
@@ -71,29 +78,49 @@ select {columns} from (
   {message}
  order by l.received_at {way}, l.letter_id {way}
 """
-# The topics there are, found by skipping through their index, and of them those that a filter takes. Longer ones are
-# known by their beginning only.
-_TOPICS = """
-with recursive topic as (
-  (select left(mqtt_topic, 200) as name, 1 as place from store.dead_message order by left(mqtt_topic, 200) limit 1)
-  union all
-  select n.name, t.place + 1 from topic t cross join lateral (
-    select left(m.mqtt_topic, 200) as name from store.dead_message m where left(m.mqtt_topic, 200) > t.name
-     order by left(m.mqtt_topic, 200) limit 1) n
-   where t.place <= %(seen)s)
-select name, place from topic where name ~ %(regex)s or char_length(name) = 200 or place > %(seen)s limit %(most)s
+# Whether no more than a few letters are chosen by all but the topic.
+_CHOSEN = """
+{pairs}
+select count(*) from (
+  select from pair join store.city c using (city_id)
+   cross join lateral (
+     select from store.dead_letter l
+      where l.state = %(state)s and l.city_id = pair.city_id and l.reason = pair.reason
+        and l.received_at >= %(since)s and l.received_at < %(until)s limit %(few)s + 1) l
+   where (%(cities)s::text[] is null or c.key = any(%(cities)s))
+     and (%(reasons)s::text[] is null or pair.reason = any(%(reasons)s)) limit %(few)s + 1) l
+"""
+# Full only where the filter takes much; those of one receive time stay together.
+_AMONG_NEWEST = """
+select {columns} from (
+  select * from store.dead_message m
+   where m.received_at >= %(since)s and m.received_at < %(until)s and m.received_at {after}= %(at)s
+   order by m.received_at {way} fetch first %(few)s rows with ties) m
+  join store.dead_letter l on l.topic = m.topic and l.partition = m.partition and l."offset" = m."offset"
+                          and l.received_at = m.received_at
+  join store.city c on c.city_id = l.city_id
+ where m.mqtt_topic ~ %(regex)s and {of_cities} and {where} and (l.received_at, l.letter_id) {after} (%(at)s, %(id)s)
+ order by l.received_at {way}, l.letter_id {way} limit %(limit)s
+"""
+_OF_A_TOPIC = """
+select {what} from store.dead_message m
+  join store.dead_letter l on l.topic = m.topic and l.partition = m.partition and l."offset" = m."offset"
+                          and l.received_at = m.received_at
+  join store.city c on c.city_id = l.city_id
+ where left(m.mqtt_topic, 200) collate "C" = t.topic and m.mqtt_topic ~ %(regex)s and {of_cities}
+   and m.received_at >= %(since)s and m.received_at < %(until)s and m.received_at {after}= %(at)s
+   and {where} and (l.received_at, l.letter_id) {after} (%(at)s, %(id)s)
+ order by m.received_at {way}, l.letter_id {way}
+"""
+# A page of so many letters is of the so many topics whose own next letter comes first.
+_TOPICS_AHEAD = """
+select t.topic from unnest(%(topics)s::text[]) as t (topic)
+ cross join lateral ({of_a_topic} limit 1) l
+ order by l.received_at {way}, l.letter_id {way} limit %(limit)s
 """
 _BY_TOPIC = """
 select {columns} from unnest(%(topics)s::text[]) as t (topic)
- cross join lateral (
-   select l.*, m.mqtt_topic, m.retained, m.stub, m.masked from store.dead_message m
-     join store.dead_letter l on l.topic = m.topic and l.partition = m.partition and l."offset" = m."offset"
-                             and l.received_at = m.received_at
-     join store.city c on c.city_id = l.city_id
-    where left(m.mqtt_topic, 200) = t.topic and m.mqtt_topic ~ %(regex)s
-      and m.received_at >= %(since)s and m.received_at < %(until)s and m.received_at {after}= %(at)s
-      and {where} and (l.received_at, l.letter_id) {after} (%(at)s, %(id)s)
-    order by m.received_at {way}, l.letter_id {way} limit %(limit)s) l
+ cross join lateral ({of_a_topic} limit %(limit)s) l
  cross join lateral (select l.mqtt_topic, l.retained, l.stub, l.masked) m
   join store.city c on c.city_id = l.city_id
  order by l.received_at {way}, l.letter_id {way} limit %(limit)s
@@ -203,6 +230,7 @@ async def page(
         "columns": _COLUMNS,
         "message": _MESSAGE,
         "where": _WHERE,
+        "of_cities": _OF_CITIES,
         "way": "asc" if oldest_first else "desc",
         "after": ">" if oldest_first else "<",
         "matching": "",
@@ -212,29 +240,42 @@ async def page(
     at = after or (OLDEST if oldest_first else NEWEST)
     if after is None and first is not None:
         at = Place(first.isoformat(), 0)
-    values = _values(wanted) | {"at": at.received_at, "id": at.letter_id, "limit": limit}
-    query = _BY_ID if wanted.ids else _BY_PAIR
-    if wanted.topic is not None and not wanted.ids:
-        values["regex"] = _regex(wanted.topic)
-        values["topics"] = await _topics(conn, wanted.topic)
-        if values["topics"] is not None:
-            query = _BY_TOPIC
-        else:  # so many topics match that a page is soon full
-            words["matching"] = _MATCHING
+    values = _values(wanted) | {"at": at.received_at, "id": at.letter_id, "limit": limit, "few": FEW}
+    if wanted.ids:
+        return await _letters(conn, _BY_ID.format(**words), values)
+    if wanted.topic is None:
+        return await _letters(conn, _BY_PAIR.format(**words), values)
+    values["regex"] = topics.regex(wanted.topic)
+    if not topics.is_exact(wanted.topic):
+        chosen = await (await conn.execute(_CHOSEN.format(**words), values)).fetchone()
+        assert chosen is not None
+        if chosen[0] <= FEW:
+            return await _letters(conn, _BY_PAIR.format(**words | {"matching": _MATCHING}), values)
+        found = await _letters(conn, _AMONG_NEWEST.format(**words), values)
+        if len(found) == limit:
+            return found
+    return await _by_topic(conn, wanted.topic, words, values)
+
+
+async def _letters(conn: Connection, query: str, values: Mapping[str, Any]) -> list[Letter]:
     cursor = conn.cursor(row_factory=dict_row)
-    await cursor.execute(query.format(**words), values)
+    await cursor.execute(query, values)
     return await cursor.fetchall()
 
 
-async def _topics(conn: Connection, topic_filter: str) -> list[str] | None:
-    """Beginnings of the topics that a filter takes; None where they are too many to be looked up one by one."""
-    if not {"+", "#"} & set(topic_filter.split("/")):
-        return [topic_filter[:200]]
-    values = {"regex": _regex(topic_filter), "seen": TOPICS_SEEN, "most": TOPICS_ASKED + 1}
-    found = await (await conn.execute(_TOPICS, values)).fetchall()
-    if len(found) > TOPICS_ASKED or any(place > TOPICS_SEEN for _, place in found):
-        return None
-    return [name for name, _ in found]
+async def _by_topic(
+    conn: Connection, topic_filter: str, words: Mapping[str, str], values: Mapping[str, Any]
+) -> list[Letter]:
+    """A page of the topics that a filter takes, however few letters they have."""
+    known = (
+        [topic_filter[: topics.KNOWN]] if topics.is_exact(topic_filter) else await topics.matching(conn, topic_filter)
+    )
+    if len(known) > 1:
+        ahead = _OF_A_TOPIC.format(**words, what="l.received_at, l.letter_id")
+        cursor = await conn.execute(_TOPICS_AHEAD.format(**words, of_a_topic=ahead), {**values, "topics": known})
+        known = [name for (name,) in await cursor.fetchall()]
+    whole = _OF_A_TOPIC.format(**words, what="l.*, m.mqtt_topic, m.retained, m.stub, m.masked")
+    return await _letters(conn, _BY_TOPIC.format(**words, of_a_topic=whole), {**values, "topics": known})
 
 
 def _values(wanted: Wanted) -> dict[str, Any]:
@@ -246,18 +287,6 @@ def _values(wanted: Wanted) -> dict[str, Any]:
         "since": wanted.since or "-infinity",
         "until": wanted.until or "infinity",
     }
-
-
-def _regex(topic_filter: str) -> str:
-    """A topic filter as PostgreSQL's regular expression; a/# takes a too."""
-    levels = ["[^/]*" if level == "+" else _quoted(level) for level in topic_filter.split("/")]
-    if topic_filter.rsplit("/", maxsplit=1)[-1] != "#":
-        return "^" + "/".join(levels) + "$"
-    return "^" + "/".join(levels[:-1]) + ("(/.*)?$" if levels[:-1] else ".*$")
-
-
-def _quoted(level: str) -> str:
-    return "".join(sign if sign.isalnum() or not sign.isascii() else f"\\{sign}" for sign in level)
 
 
 async def one(conn: Connection, letter_id: int) -> Letter | None:

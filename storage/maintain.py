@@ -6,7 +6,6 @@ Hours are refreshed in every cycle, what goes by days once an hour.
 """
 
 import asyncio
-import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
@@ -15,6 +14,7 @@ import psycopg
 import structlog
 from rich.table import Table
 
+from service.backoff import backoff
 from storage import connection, lifecycle, rollups
 from storage.errors import Unavailable, Verdict, one_line, outcome, verdict
 from storage.metrics import Upkeep
@@ -35,7 +35,6 @@ select extract(epoch from now() - materialized)::float8, (select count(*) from s
 """
 REFRESHED = "update store.rollup_state set refreshed_at = clock_timestamp()"
 HOURLY = 3_600.0
-LONGEST_PAUSE = 30.0
 
 log = structlog.get_logger()
 Connection = psycopg.AsyncConnection[Any]
@@ -78,8 +77,8 @@ class Maintainer:
                 self._metrics.active.set(0)
                 self._metrics.failures.labels("connect").inc()
                 log.error(str(error), retrying=True)  # noqa: TRY400  (one line for a person, no traceback)
-                await self._pause(min(LONGEST_PAUSE, 0.5 * 2**failures) * random.uniform(0.5, 1))
-                failures = min(failures + 1, 10)
+                await self._pause(backoff(failures))
+                failures += 1
             else:
                 failures = 0
 

@@ -53,37 +53,38 @@ class Upkeep:
     """Metrics of `hanse-storage maintain`; made by it alone, so that no other process shows a lag of its own."""
 
     def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
-        # Two maintainers show 1 and 0; no 1 anywhere means that nobody keeps the hours right.
         self.active = Gauge(
             "hanse_storage_maintain_active",
-            "1 while this process maintains the database, 0 while it waits for another one that does",
+            "1 while this process maintains the database, 0 while it waits for another one that does. No 1 anywhere: "
+            "nobody keeps hours and retention in order.",
             registry=registry,
         )
-        # Beyond two hours the refresh fails or can't keep up; the views compute more and more themselves.
         self.lag = Gauge(
             "hanse_storage_rollup_lag_seconds",
-            "Age of the newest hour summed up; over 7200 the refresh fails or can't keep up",
+            "Age of the newest hour summed up. Over 7200: the refresh fails or can't keep up, and the views compute "
+            "more and more themselves.",
             registry=registry,
         )
         self.dirty = Gauge(
             "hanse_storage_rollup_dirty_hours",
-            "Logged hours to be summed up again; a lasting rise means more late readings than it can keep up with",
+            "Logged hours to be summed up again. A lasting rise: more late readings than it can keep up with.",
             registry=registry,
         )
         self.success = Gauge(
             "hanse_storage_maintain_success_timestamp_seconds",
-            "When a cycle last ended without a failure; standing still means that maintenance fails",
+            "When a cycle last ended without a failure, Unix time; 0 before. Standing still: maintenance fails.",
             registry=registry,
         )
         self.failures = Counter(
             "hanse_storage_maintain_failures_total",
-            "Steps of a cycle that failed and are tried again (connect, refresh, chunks, retention, …)",
+            "Steps of a cycle that failed and are tried again (connect, refresh, chunks, retention, …). A rise: the "
+            "database is away or someone holds a lock; the log says which.",
             ["step"],
             registry=registry,
         )
         self.done = Counter(
             "hanse_storage_maintain_done_total",
-            "What was done: hours summed up, repaired, expired; chunks made, dropped, compressed; letters expired",
+            "What was done: hours summed up, repaired, expired; chunks made, dropped, compressed; letters expired.",
             ["what"],
             registry=registry,
         )

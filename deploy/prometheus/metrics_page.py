@@ -1,9 +1,8 @@
 """Writes docs/metrics.md from the code: `python deploy/prometheus/metrics_page.py`. A test says when it is old."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from types import ModuleType
 from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry
@@ -69,9 +68,9 @@ class Metric(NamedTuple):
     text: str
 
 
-def declared(module: ModuleType) -> Iterator[Metric]:
-    """The metrics that a module declares, in its order."""
-    for value in vars(module).values():
+def declared(names: Mapping[str, object]) -> Iterator[Metric]:
+    """The metrics among what a module or an object has, in its order."""
+    for value in names.values():
         if isinstance(value, MetricWrapperBase):
             kind = value._type  # noqa: SLF001  (the library tells it nowhere else)
             name = value._name + "_total" * (kind == "counter")  # noqa: SLF001  (as above)
@@ -92,12 +91,16 @@ def metrics() -> dict[str, list[Metric]]:
     import storage.metrics  # noqa: PLC0415
     from status.state import State  # noqa: PLC0415
 
-    latency = processors.metrics.LatencyHistogram(CollectorRegistry())
+    by_column = CollectorRegistry()
+    processors.metrics.latency(by_column)
+    processors.metrics.clock_skew(by_column, ["city"])
+    upkeep = storage.metrics.Upkeep(CollectorRegistry())
     return {
-        "Every process": list(declared(service.build)),
-        "Gateway (`hanse-gateway`)": list(declared(ingest.metrics)),
-        "Processor (`hanse-processor`)": [*declared(processors.metrics), *_families(latency)],
-        "Processor, write path": list(declared(storage.metrics)),
+        "Every process": list(declared(vars(service.build))),
+        "Gateway (`hanse-gateway`)": list(declared(vars(ingest.metrics))),
+        "Processor (`hanse-processor`)": [*declared(vars(processors.metrics)), *_families(by_column)],
+        "Processor, write path": list(declared(vars(storage.metrics))),
+        "Maintenance (`hanse-storage maintain`)": list(declared(vars(upkeep))),
         "Status (`hanse-status`)": list(_families(status.metrics.DatabaseMetrics(State()))),
     }
 

@@ -16,7 +16,7 @@ import structlog
 
 from processors.history.chunk import HistoryFile
 from processors.history.intake import Intake
-from processors.pipeline import backoff
+from service.backoff import backoff
 from storage.errors import Fenced, Unavailable
 from storage.rows import LETTER_BYTES, Batch, DeadLetter, Outcome, Position, TopicPartition
 

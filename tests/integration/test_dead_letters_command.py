@@ -1,12 +1,16 @@
 """`hanse-storage dead-letters` on a real database: every filter, every page, and no more purged than was asked for."""
 
+import asyncio
+import itertools
 import json
+import re
 from datetime import UTC, datetime, timedelta
 
 import psycopg
 import pytest
 from click.testing import CliRunner
 
+from storage import letters, topics
 from storage.__main__ import main
 from storage.migrate import migrate
 from storage.rows import DeadLetter, StreamTable
@@ -86,13 +90,68 @@ def test_filters_take_exactly_what_they_say(dsn, words, count):
     assert len(listed(*words)) == count
 
 
-def test_a_filter_that_takes_very_many_topics_gives_the_same(dsn, monkeypatch):
-    told = listed("--topic", "v3/+/devices/+/up")
-    monkeypatch.setattr("storage.letters.TOPICS_ASKED", 3)
-    assert listed("--topic", "v3/+/devices/+/up") == told
-    monkeypatch.setattr("storage.letters.TOPICS_SEEN", 3)
-    assert listed("--topic", "v3/kiel/devices/dev3/up") == [one for one in told if one["device"] == "dev3"][1:]
-    assert len(listed("--topic", "v3/+/devices/dev3/up")) == 2
+TOPICS = (
+    "v3/kiel/devices/dev3/up",
+    "v3/+/devices/dev3/up",
+    "v3/+/devices/+/up",
+    "v3/kiel/#",
+    "v3/kiel/devices/dev3/up/#",
+    "+/+/+/dev3/#",
+    "+/wismar/#",
+    "#",
+    "v3/+/devices/dev3",
+    "+",
+    "v3/#",
+    "/#",
+)
+
+
+@pytest.mark.parametrize("topic", TOPICS)
+def test_the_ways_to_a_topics_letters_lead_to_the_same(dsn, monkeypatch, topic):
+    everything = listed("--limit", "1000")
+    matches = re.compile(topics.regex(topic))
+    wanted = [one["letter_id"] for one in everything if matches.search(one["mqtt_topic"])]
+    for few in (5_000, 4):  # the chosen letters; then the newest messages, or by topic where they don't fill a page
+        monkeypatch.setattr("storage.letters.FEW", few)
+        for limit in (4, 1000):
+            found, after = [], []
+            while page := listed("--topic", topic, "--limit", str(limit), *after):
+                found += [one["letter_id"] for one in page]
+                after = ["--after", f"{page[-1]['received_at']}/{page[-1]['letter_id']}"]
+            assert found == wanted, (few, limit)
+
+
+LEVELS = ("a", "b", "a-1", "a.1", "a0", "ä", "", "x" * 120)
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("many", [topics.MANY, 3])
+def test_no_topic_that_a_filter_takes_is_missed(database, monkeypatch, many):
+    """Levels that begin alike, with signs before and after the slash, empty ones, and topics longer than the index."""
+    monkeypatch.setattr(topics, "MANY", many)
+    migrate(database)
+    names = ["/".join(levels) for depth in (1, 2, 3) for levels in itertools.product(LEVELS, repeat=depth)]
+    filters = [
+        "/".join(levels) for depth in (1, 2, 3) for levels in itertools.product(("+", "a", "", "x" * 120), repeat=depth)
+    ]
+    filters += [f"{one}/#" for one in filters if one.count("/") < 2] + ["#"]
+    with psycopg.connect(database) as conn:
+        conn.execute("insert into store.city (key, name) values ('kiel', 'Kiel')")
+        with conn.cursor() as cursor:
+            cursor.executemany(
+                'insert into store.dead_message (topic, partition, "offset", received_at, city_id, mqtt_topic, '
+                "retained, stub, payload) select 't', 0, %s, now(), city_id, %s, false, false, '' from store.city",
+                list(enumerate(names)),
+            )
+
+    async def missed():
+        async with letters.opened(database) as conn:
+            for topic_filter in filters:
+                matches = re.compile(topics.regex(topic_filter))
+                beginnings = {name[: topics.KNOWN] for name in names if matches.search(name)}
+                assert beginnings <= set(await topics.matching(conn, topic_filter)), topic_filter
+
+    asyncio.run(missed())
 
 
 def test_a_letter_is_shown_whole_and_its_secret_is_not(dsn):

@@ -427,7 +427,7 @@ def test_an_unreachable_kafka_is_said_with_its_address_and_waited_for(own_kafka,
     started(broker, kafka).terminate()
     kafka.kill()
     gateway = started(broker, kafka, topic=False, wait=False)
-    eventually(lambda: f"Kafka {kafka.bootstrap}: " in gateway.log, what="said")
+    eventually(lambda: f"Kafka at {kafka.bootstrap} can't be reached" in gateway.log, what="said")
     assert any(kafka.bootstrap in reason for reason in gateway.ready())
     kafka.start()
     eventually(lambda: gateway.ready() == [], what="ready")
@@ -435,7 +435,7 @@ def test_an_unreachable_kafka_is_said_with_its_address_and_waited_for(own_kafka,
 
 def test_sigterm_before_kafka_was_ever_reached_ends_at_once(mosquitto, started):
     gateway = started(mosquitto(), "127.0.0.1:1", topic=False, wait=False)
-    eventually(lambda: "Kafka 127.0.0.1:1" in gateway.log)
+    eventually(lambda: "Kafka at 127.0.0.1:1" in gateway.log)
     code, seconds = gateway.terminate()
     assert (code, seconds < 5) == (0, True)
 

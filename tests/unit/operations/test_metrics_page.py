@@ -6,10 +6,10 @@ import pytest
 from prometheus.metrics_page import PAGE, metrics, page
 
 ALL = [metric for found in metrics().values() for metric in found]
-LABELS = {"city", "reason", "outcome", "why", "cause", "phase", "path", "component", "version"}
+LABELS = {"city", "reason", "outcome", "why", "cause", "phase", "path", "step", "what", "component", "version"}
 UNITS = ("_seconds", "_bytes", "_ratio", "_info", "_total")
 COUNTS_AND_STATES = re.compile(
-    r"_(connected|silent|up|paused|stalled|unaccounted|partitions|partitions_halted|records|in_flight|limit|open|overdue|datastreams)$"
+    r"_(connected|silent|up|paused|stalled|unaccounted|partitions|partitions_halted|records|dirty_hours|active|in_flight|limit|open|overdue|datastreams)$"
 )
 
 

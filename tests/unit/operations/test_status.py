@@ -55,6 +55,18 @@ def test_a_rate_is_between_two_looks_and_unknown_before():
     assert city(state)["stored_rate"] == 10
 
 
+def test_the_share_that_is_rejected_is_of_what_came_between_two_looks():
+    state = State()
+    for at, (stored, dead) in ((0, (100, 900)), (5, (180, 920)), (10, (180, 920))):
+        state.cities = [counts(stored)._replace(dead=dead)]
+        state.counted(NOW + at)
+        told = city(state)["rejected"]
+        assert told == {0: None, 5: 0.2, 10: 0.2}[at]
+    for later in (30, 31):
+        state.counted(NOW + later)
+    assert city(state)["rejected"] is None, "nothing came"
+
+
 def test_a_counter_that_began_anew_gives_no_negative_rate():
     state = State()
     state.cities = [counts()]

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from processors.cursor import LogReplacedError, RangeLostError
-from processors.pipeline import HOUSEKEEPING_SECONDS, backoff, slices
+from processors.pipeline import HOUSEKEEPING_SECONDS, slices
 from storage.errors import Fenced, Refused, Unavailable
 from storage.rows import Batch, Outcome, TopicPartition
 from tests.simulated.clock import VirtualLoop
@@ -308,7 +308,3 @@ def test_slices_never_exceed_their_bounds_and_lose_nothing(topics: SimulatedTopi
     assert runs[-1][1] == len(records)
     assert all(one[1] == other[0] for one, other in itertools.pairwise(runs))
     assert max(end - begin for begin, end in runs) <= 200
-
-
-def test_backoff_is_capped_and_never_nothing() -> None:
-    assert all(0.04 < backoff(failures) <= 15 for failures in range(200))

@@ -5,6 +5,7 @@ from prometheus_client import REGISTRY, CollectorRegistry
 
 from processors import metrics as declared
 from processors.metrics import STALL_SECONDS, Metrics
+from processors.standard.observation import QualityTest
 from storage.rows import Batch, Outcome, Span, SpanOutcome, StreamTable, TopicPartition, columns
 
 ROSTOCK, KIEL = TopicPartition("hanse.raw.rostock", 0), TopicPartition("hanse.raw.kiel", 0)
@@ -155,6 +156,49 @@ def test_a_commit_ends_a_stall(seen, clock):
 def test_a_loop_that_stands_still_is_unhealthy(seen, clock):
     clock.now += 31
     assert seen.unhealthy() == ["the loop stands still for 31 s"]
+
+
+def skewed(city, *rows):
+    """A batch of one span a city given; rows: (phenomenon time, receive time, quality tests) in seconds."""
+    made = [
+        (0, at * 1_000_000, 1.0, 1, tests, received * 1_000_000, 0, n, 0)
+        for n, (at, received, tests) in enumerate(rows)
+    ]
+    span = Span(
+        TopicPartition(f"hanse.raw.{city}", 0), city, 0, len(made), 1000, b"", lambda _: None, messages=len(made)
+    )
+    return Batch([span], columns(made), StreamTable()), Outcome([SpanOutcome(stored=len(made))], {})
+
+
+def at_most(registry, city, edge):
+    return registry.get_sample_value("hanse_processor_clock_skew_seconds_bucket", {"city": city, "le": edge})
+
+
+def test_a_clock_ahead_or_behind_is_counted_for_its_city_alone(clock):
+    registry = CollectorRegistry()
+    seen = Metrics(["rostock", "kiel"], registry=registry)
+    seen.committed(*skewed("kiel", (1_090, 1_000, 0), (1_060, 1_000, 0), (999, 1_000, 0), (100, 1_000, 0)), {})
+    seen.committed(*skewed("rostock", (1_000, 1_000, 0)), {})
+    told = [at_most(registry, "kiel", edge) for edge in ("-900.0", "-300.0", "0.0", "60.0", "300.0", "+Inf")]
+    assert told == [1, 1, 2, 3, 4, 4]
+    assert [at_most(registry, "rostock", edge) for edge in ("-1.0", "0.0", "+Inf")] == [0, 1, 1]
+
+
+def test_a_reading_without_a_time_of_its_own_says_nothing_of_a_clock(clock):
+    registry = CollectorRegistry()
+    seen = Metrics(["kiel"], registry=registry)
+    gateways = int(QualityTest.GATEWAY_TIME)
+    seen.committed(*skewed("kiel", (1_000, 1_000, gateways), (1_000, 1_000, gateways | 1)), {})
+    assert at_most(registry, "kiel", "+Inf") == 0
+    seen.committed(*skewed("kiel", (1_000, 1_000, gateways), (1_000, 1_000, 1)), {})
+    assert at_most(registry, "kiel", "+Inf") == 1
+
+
+def test_the_clock_skew_of_every_city_is_there_before_its_first_reading(clock):
+    registry = CollectorRegistry()
+    Metrics(["rostock", "kiel"], registry=registry)
+    assert at_most(registry, "rostock", "+Inf") == 0
+    assert registry.get_sample_value("hanse_processor_clock_skew_seconds_sum", {"city": "kiel"}) is None
 
 
 def test_every_reason_of_every_city_exists_before_the_first_rejection(seen):

@@ -2,8 +2,8 @@
 
 import pytest
 
-from storage.letters import _regex
 from storage.showing import MASK, masked, masked_topic, payload
+from storage.topics import regex as as_regex
 
 
 @pytest.mark.parametrize(
@@ -53,4 +53,4 @@ def test_a_secret_in_a_binary_payload_is_masked_too() -> None:
     ],
 )
 def test_a_topic_filter_is_a_regular_expression_of_the_databases(topic_filter: str, regex: str) -> None:
-    assert _regex(topic_filter) == regex
+    assert as_regex(topic_filter) == regex
