@@ -72,6 +72,8 @@ def meaning(key: str, unit: str | None, dialect: str) -> Evident | NoObservation
         found = _named(last, beside, plain=_leaves_plain(around) and not house)
         if found is not None and found.property in names.OUTDOORS and not places.isdisjoint(names.INDOORS):
             return None
+        if found is not None and found.channel is None:
+            found = found._replace(channel=_one_of_several(spelled))
     if house and found is not None and found.property == "dew_point_temperature":
         return None  # calculated by the chip, wherever it hangs
     return found
@@ -83,6 +85,15 @@ def words(text: str) -> str:
         return text
     spaced = _HUMP.sub("_", unicodedata.normalize("NFKC", text).translate(_UMLAUTS)).replace("μ", "u")
     return _APART.sub("_", spaced.lower()).strip("_")
+
+
+def _one_of_several(path: str) -> str | None:
+    """The channel that a path names by a numbered part (sensor1, probe_2): two sensors are not one datastream.
+
+    A number alone is a place in an array, which may be a series of one sensor as well.
+    """
+    numbered = [part for part in _LEVELS.split(path)[:-1] if part[-1:].isdigit() and not part.isdigit()]
+    return ".".join(numbered) or None
 
 
 def _leaves_plain(around: list[str]) -> bool:

@@ -161,7 +161,7 @@ def test_a_loop_that_stands_still_is_unhealthy(seen, clock):
 def skewed(city, *rows):
     """A batch of one span a city given; rows: (phenomenon time, receive time, quality tests) in seconds."""
     made = [
-        (0, at * 1_000_000, 1.0, 1, tests, received * 1_000_000, 0, n, 0)
+        (0, at * 1_000_000, 1.0, 1, tests, received * 1_000_000, 0, n, 0, 0)
         for n, (at, received, tests) in enumerate(rows)
     ]
     span = Span(

@@ -223,3 +223,20 @@ def test_the_air_of_a_place_that_is_not_outdoors_is_not_the_weathers(place: str)
 def test_a_dew_point_that_a_chip_at_home_calculates_is_not_the_weathers() -> None:
     assert found("AM2301.DewPoint", "C", "tasmota") is None
     assert found("DewPoint", "C", "generic") == "dew_point_temperature C"
+
+
+@pytest.mark.parametrize(
+    ("key", "channel"),
+    [
+        ("sensor1.air_temperature_C", "sensor1"),
+        ("Line1/Tank2/water_temperature_C", "Line1.Tank2"),
+        ("station.air_temperature_C", None),
+        ("sensors.0.air_temperature_C", None),  # a place in an array: may be a series of one sensor
+        ("water_temperature_C", None),
+        ("PM2.5", None),
+    ],
+)
+def test_a_numbered_part_of_a_path_is_the_channel_so_that_two_sensors_are_two_datastreams(key, channel) -> None:
+    told = meaning(key, "µg/m³" if key == "PM2.5" else None, "generic")
+    assert isinstance(told, Evident)
+    assert told.channel == channel
