@@ -17,7 +17,6 @@ from local import cityfiles
 
 from ingest.city import City, load
 
-CITIES, SECRETS, GATEWAYS, SIMULATOR = map(Path, sys.argv[1:5])
 # Users: postgres and mosquitto of their images, the rest as in docker-compose.yml.
 OWNERS = {
     "database": 70,
@@ -70,26 +69,28 @@ def rights(city: City) -> str:
     return "\n".join([*lines, ""])
 
 
-def broker(city: City, source: Path) -> None:
+def broker(home: Path, source: Path) -> City:
     """A city's broker: accounts and rights; and the city file for its two clients, each with its own password."""
-    home = SECRETS / "mosquitto" / city.key
-    health = keep(home / "health")
+    city = load(source)
+    folder = home / "mosquitto" / city.key
+    health = keep(folder / "health")
     users = {"health": health}
     for kind, client in (("gateway", "gateway"), ("simulator", "sensors")):
         user = f"{client}-{city.key}"
-        file = SECRETS / kind / f"{city.key}.password"
+        file = home / kind / f"{city.key}.password"
         users[user] = keep(file)
         there = {"host": f"mosquitto-{city.key}", "port": 1883, "username": user, "password_file": file.name}
-        write(SECRETS / kind / source.name, cityfiles.read(source, there))
-    write(home / "passwords", "".join(account(*user) for user in users.items()))
-    write(home / "acl", rights(city))
-    write(home / "mosquitto_sub", f"-u health\n-P {health}\n")  # options of the health check
+        write(home / kind / source.name, cityfiles.read(source, there))
+    write(folder / "passwords", "".join(account(*user) for user in users.items()))
+    write(folder / "acl", rights(city))
+    write(folder / "mosquitto_sub", f"-u health\n-P {health}\n")  # options of the health check
+    return city
 
 
-def database(cities: list[City]) -> None:
+def database(home: Path, cities: list[City]) -> None:
     """Passwords of the database's roles, in libpq's format where libpq reads them."""
-    storage = SECRETS / "storage"
-    superuser = keep(SECRETS / "database/password")
+    storage = home / "storage"
+    superuser = keep(home / "database/password")
     write(storage / "postgres.pgpass", f"*:*:*:postgres:{superuser}\n")
     readers = ["hanse_reader_alliance", *(f"hanse_reader_{city.key}" for city in cities)]
     for role in ("hanse_migrator", "hanse_ingest", "hanse_metrics", *readers):
@@ -97,32 +98,36 @@ def database(cities: list[City]) -> None:
         if not file.exists():
             write(file, f"*:*:*:{role}:{secrets.token_urlsafe(24)}\n")
     for kind, role in (("processor", "hanse_ingest"), ("status", "hanse_metrics")):
-        write(SECRETS / kind / f"{role}.pgpass", (storage / f"{role}.pgpass").read_text())
+        write(home / kind / f"{role}.pgpass", (storage / f"{role}.pgpass").read_text())
     alliance = (storage / "hanse_reader_alliance.pgpass").read_text().strip().rpartition(":")[2]
-    write(SECRETS / "grafana/password", alliance)
+    write(home / "grafana/password", alliance)
 
 
-def give() -> None:
-    """Give every folder to its user, the folders themselves last; and nothing to anyone else."""
+def make(cities: Path, home: Path) -> list[City]:
+    """Make what is missing in `home`, for every city file."""
+    made = [broker(home, source) for source in sorted(cities.glob("*.toml"))]
+    database(home, made)
+    return made
+
+
+def give(home: Path) -> None:
+    """Give every folder to its user, and nothing of it to anyone else."""
     for kind, uid in OWNERS.items():
-        for folder, _, files in os.walk(SECRETS / kind, topdown=False):
+        for folder, _, files in os.walk(home / kind, topdown=False):
             for path in (*(Path(folder, file) for file in files), Path(folder)):
                 path.chmod(0o500 if path.is_dir() else 0o400)
                 os.chown(path, uid, uid)
-    SECRETS.chmod(0o755)
-    for state, kind in ((GATEWAYS, "gateway"), (SIMULATOR, "simulator")):
-        os.chown(state, OWNERS[kind], OWNERS[kind])
+    home.chmod(0o755)
 
 
 def main() -> None:
-    """Make what is missing."""
-    sources = sorted(CITIES.glob("*.toml"))
-    cities = [load(source) for source in sources]
-    for city, source in zip(cities, sources, strict=True):
-        broker(city, source)
-    database(cities)
-    give()
-    print(f"secrets of {len(cities)} cities are in place")
+    """`setup.py CITIES SECRETS [KIND=FOLDER …]`: and the folders where these kinds keep what is theirs."""
+    cities, home = map(Path, sys.argv[1:3])
+    made = make(cities, home)
+    give(home)
+    for kind, _, folder in (state.partition("=") for state in sys.argv[3:]):
+        os.chown(folder, OWNERS[kind], OWNERS[kind])
+    print(f"secrets of {len(made)} cities are in place")
 
 
 if __name__ == "__main__":
