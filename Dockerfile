@@ -39,6 +39,7 @@ LABEL org.opencontainers.image.title="hanse-sensor-pipeline" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"
 COPY --from=build /opt/hanse /opt/hanse
+COPY deploy/containers/healthy /opt/hanse/bin/hanse-healthy
 # Volumes take their owner from here; docker-compose.yml runs each kind of process under a number of its own.
 RUN groupadd --gid 10001 hanse \
  && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin hanse \
@@ -48,5 +49,5 @@ ENV PATH=/opt/hanse/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
 USER 10001:10001
 WORKDIR /tmp
 # A turning loop is healthy; docker-compose.yml asks for /readyz, which also wants what is outside.
-HEALTHCHECK --interval=15s --timeout=5s --start-period=60s --retries=3 CMD ["python", "-m", "service.probe"]
+HEALTHCHECK --interval=15s --timeout=10s --start-period=60s --retries=3 CMD ["hanse-healthy"]
 CMD ["hanse-processor", "--help"]
