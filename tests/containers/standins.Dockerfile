@@ -12,8 +12,9 @@ RUN useradd --uid 1000 --user-group appuser && mkdir -p /opt/kafka/config /opt/k
       /etc/kafka/docker /etc/kafka/secrets /mnt/shared/config \
  && touch /etc/kafka/docker/server.properties /etc/kafka/docker/log4j2.yaml /etc/kafka/docker/tools-log4j2.yaml \
  && printf '%s\n' '#!/bin/bash' 'set -e' 'export CLUSTER_ID=${CLUSTER_ID:-5L6g3nShT-eMCtK--X86sw}' \
-      'java -cp "/opt/kafka/libs/*" kafka.docker.KafkaDockerWrapper setup --default-configs-dir /etc/kafka/docker'\
-' --mounted-configs-dir /mnt/shared/config --final-configs-dir /opt/kafka/config' \
+      'said=$(java -cp "/opt/kafka/libs/*" kafka.docker.KafkaDockerWrapper setup --default-configs-dir /etc/kafka/docker'\
+' --mounted-configs-dir /mnt/shared/config --final-configs-dir /opt/kafka/config 2>&1) \
+  || grep -i "already formatted" <<< "$said" || { echo "$said"; exit 1; }' \
       'exec java $KAFKA_HEAP_OPTS -cp "/opt/kafka/libs/*" kafka.Kafka /opt/kafka/config/server.properties' > /etc/kafka/docker/run \
  && chmod 755 /etc/kafka/docker/run && chown -R appuser:appuser /opt/kafka /var/lib/kafka /etc/kafka /mnt/shared
 USER appuser
