@@ -30,7 +30,7 @@ RUN groupmod --gid 70 postgres && usermod --uid 70 --gid 70 postgres && rm -rf /
       '  initdb --username=postgres --pwfile=<(printf "%s\n" "$PASSWORD") --auth-local=trust --auth-host=scram-sha-256' \
       '  echo "host all all all scram-sha-256" >> "$PGDATA/pg_hba.conf"' \
       '  printf "listen_addresses = '"'*'"'\nshared_preload_libraries = '"'timescaledb'"'\n" >> "$PGDATA/postgresql.conf"' \
-      '  pg_ctl start -w -o "$(printf "%q " "${@:2}") -c listen_addresses= "' \
+      '  pg_ctl start -w -o "$(printf "%q " "${@:2}") -c listen_addresses= -p 5432"' \
       '  [ "${POSTGRES_DB:-postgres}" = postgres ] || psql -U postgres -c "create database \"$POSTGRES_DB\""' \
       '  psql -U postgres "${POSTGRES_DB:-postgres}" -c "create extension if not exists timescaledb"' \
       '  pg_ctl stop -w -m fast' 'fi' 'exec "$@"' > /usr/local/bin/docker-entrypoint.sh \
