@@ -84,13 +84,17 @@ class InContainer(Server):
         owner = account()
         user = f"{owner.uid}:{owner.gid}" if owner else f"{os.getuid()}:{os.getgid()}"
         made = DockerContainer(image(self.variable)).with_envs(**self.environment(PROGRAMS))
-        return made.with_kwargs(
-            network_mode="host",
-            entrypoint=entry,
-            user=None if self.entrypoint else user,
-            working_dir=str(self.directory),
-            labels={LABEL: str(os.getpid())},
-        ).with_volume_mapping(str(self.directory), str(self.directory), "rw").with_command(argv)
+        return (
+            made.with_kwargs(
+                network_mode="host",
+                entrypoint=entry,
+                user=None if self.entrypoint else user,
+                working_dir=str(self.directory),
+                labels={LABEL: str(os.getpid())},
+            )
+            .with_volume_mapping(str(self.directory), str(self.directory), "rw")
+            .with_command(argv)
+        )
 
     @property
     def pid(self):
@@ -182,8 +186,8 @@ class ContainerServers:
             left = client.containers.list(all=True, filters={"label": LABEL})
         except docker.errors.DockerException as error:
             raise LocalError(
-                f"HANSE_TEST_SERVERS=containers, but no Docker engine answers: {error}; start one, name it in DOCKER_HOST, "
-                "or leave the variable out for servers without containers"
+                f"HANSE_TEST_SERVERS=containers, but no Docker engine answers: {error}; start one, name it in "
+                "DOCKER_HOST, or leave the variable out for servers without containers"
             ) from error
         for container in left:
             if Identity.of(int(container.labels[LABEL])) is None:
