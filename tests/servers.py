@@ -1,6 +1,6 @@
 """The real servers for tests, behind one interface: what a test may ask of them, wherever they run.
 
-`LocalServers` runs them as processes (deploy/local), `ContainerServers` in containers (tests/containers); what they
+`LocalServers` runs them as processes (deploy/local), `ContainerServers` in containers (tests/images); what they
 return has the same attributes and methods (start, stop, kill, freeze, thaw, port, bootstrap, dsn …). HANSE_TEST_SERVERS
 says which, `native` if it says nothing; neither ever stands in for the other. A server that can't be had is a failure
 with its reason.
@@ -100,7 +100,7 @@ def provider(report: Callable[[str], None]) -> Servers:
     if asked == "native":
         return LocalServers(report)
     if asked == "containers":
-        from tests.containers.servers import ContainerServers
+        from tests.images.servers import ContainerServers
 
         return ContainerServers(report)
     raise LocalError(f"HANSE_TEST_SERVERS = {asked!r}: should be 'native' or 'containers'")

@@ -27,10 +27,11 @@ from local.paths import CHECKOUT, LocalError, account, is_free
 from local.postgres import CONF, ROLE, Postgres, furnish
 from local.process import Identity, ServerError, tail
 from local.prometheus import Prometheus
-from local.server import START_SECONDS, Server
+from local.server import Server
 from testcontainers.core.config import testcontainers_config
 from testcontainers.core.container import DockerContainer
 
+START_SECONDS = 180.0  # more than for a process: an image may come first; one that dies is noticed at once
 LABEL = "hanse.tests"  # the pid of the run that a container must not outlive
 PROGRAMS = fetch.Installation(
     postgres=Path("/"),  # its image's entry point finds it
