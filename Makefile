@@ -6,9 +6,10 @@ DEMO ?=
 PROMETHEUS ?=
 WORKLOADS ?= S1,S100
 WORKERS ?= 3
+IMAGE ?= hanse-sensor-pipeline:0.1.0
 export PYTHONPATH := deploy
 
-.PHONY: up down demo test test-long check bench standard-report requirements clean
+.PHONY: up down demo test test-long check bench standard-report requirements image sbom clean
 
 .venv/ready: requirements/dev.txt pyproject.toml
 	python3 -m venv .venv
@@ -50,6 +51,15 @@ requirements: .venv/ready  ## pin pyproject.toml's dependencies again, with hash
 	  --no-emit-find-links --upgrade --quiet --custom-compile-command "make requirements" -o requirements/runtime.txt
 	.venv/bin/uv pip compile pyproject.toml --group dev --group local --universal --python-version 3.11 --generate-hashes \
 	  --no-emit-index-url --no-emit-find-links --upgrade --quiet --custom-compile-command "make requirements" -o requirements/dev.txt
+	.venv/bin/uv pip compile --group image --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	  --no-emit-find-links --upgrade --quiet --custom-compile-command "make requirements" -o requirements/image.txt
+
+image: ## the container image that docker-compose.yml runs
+	docker build --tag $(IMAGE) .
+
+sbom:  ## what is in that image (CycloneDX), into build/
+	@mkdir -p build
+	docker run --rm --network none $(IMAGE) cat /opt/hanse/share/sbom.cdx.json > build/sbom.cdx.json
 
 clean: down  ## forget the servers' data and everything built
 	rm -rf .servers build

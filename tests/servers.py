@@ -1,8 +1,9 @@
 """The real servers for tests, behind one interface: what a test may ask of them, wherever they run.
 
-`LocalServers` runs them as processes (deploy/local). Servers in containers would be a second class with the same
-methods, returning objects with the same attributes and methods (start, stop, kill, freeze, thaw, port, bootstrap,
-dsn …); `provider()` is the one place that would choose. A server that can't be had is a failure with its reason.
+`LocalServers` runs them as processes (deploy/local), `ContainerServers` in containers (tests/images); what they
+return has the same attributes and methods (start, stop, kill, freeze, thaw, port, bootstrap, dsn …). HANSE_TEST_SERVERS
+says which, `native` if it says nothing; neither ever stands in for the other. A server that can't be had is a failure
+with its reason.
 """
 
 import atexit
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from local import fetch
-from local.paths import OWNED
+from local.paths import OWNED, LocalError
 from local.process import Identity, sweep
 from local.servers import Kafka, Mosquitto, Postgres, Prometheus, Server
 
@@ -94,5 +95,12 @@ def sweep_folders() -> None:
 
 
 def provider(report: Callable[[str], None]) -> Servers:
-    """The servers this machine can run."""
-    return LocalServers(report)
+    """The servers that HANSE_TEST_SERVERS asks for."""
+    asked = os.environ.get("HANSE_TEST_SERVERS") or "native"
+    if asked == "native":
+        return LocalServers(report)
+    if asked == "containers":
+        from tests.images.servers import ContainerServers
+
+        return ContainerServers(report)
+    raise LocalError(f"HANSE_TEST_SERVERS = {asked!r}: should be 'native' or 'containers'")

@@ -64,6 +64,18 @@ class Kafka(Server):
 
     def prepare(self, programs: fetch.Installation) -> list[str | Path]:
         """Format the data folder if it is new, write server.properties."""
+        data = self.configure()
+        if not (data / "meta.properties").exists():
+            give(Path(shutil.copyfile(programs.kafka_checkpoint, data / "bootstrap.checkpoint")))
+            cluster, directory = (base64.urlsafe_b64encode(os.urandom(16)).decode().rstrip("=") for _ in range(2))
+            self.write(
+                "data/meta.properties", f"version=1\ncluster.id={cluster}\nnode.id=1\ndirectory.id={directory}\n"
+            )
+        flags = [*JVM, *self.class_archive(programs)]
+        return [programs.java, *flags, "-cp", programs.classpath, "kafka.Kafka", "server.properties"]
+
+    def configure(self) -> Path:
+        """Write server.properties; give the data folder."""
         data = self.directory / "data"
         self.make_folder(data)
         controller = free_port()
@@ -74,14 +86,7 @@ class Kafka(Server):
             "controller.quorum.voters": f"1@127.0.0.1:{controller}",
         }
         self.write("server.properties", "".join(f"{key}={value}\n" for key, value in settings.items()))
-        if not (data / "meta.properties").exists():
-            give(Path(shutil.copyfile(programs.kafka_checkpoint, data / "bootstrap.checkpoint")))
-            cluster, directory = (base64.urlsafe_b64encode(os.urandom(16)).decode().rstrip("=") for _ in range(2))
-            self.write(
-                "data/meta.properties", f"version=1\ncluster.id={cluster}\nnode.id=1\ndirectory.id={directory}\n"
-            )
-        flags = [*JVM, *self.class_archive(programs)]
-        return [programs.java, *flags, "-cp", programs.classpath, "kafka.Kafka", "server.properties"]
+        return data
 
     def class_archive(self, programs: fetch.Installation) -> list[str]:
         """JVM flags for the archive of loaded classes, which saves a third of the CPU of a start."""

@@ -136,6 +136,21 @@ class Postgres(Server):
         return True
 
 
+def furnish(server: Postgres, password: str) -> None:
+    """Make the role `hanse` and the template database with the extension, in a cluster that has neither."""
+    with server.superuser() as connection:
+        connection.execute(sql.SQL("create role {} login password {}").format(sql.Identifier(ROLE), password))
+        connection.execute(sql.SQL("create database {}").format(sql.Identifier(TEMPLATE)))
+    with server.superuser(TEMPLATE) as connection:
+        connection.execute("create extension if not exists timescaledb")
+        # The Apache edition's one built-in job can only fail.
+        connection.execute("select _timescaledb_functions.stop_background_workers()")
+    with server.superuser() as connection:
+        connection.execute(
+            sql.SQL("alter database {} with is_template true allow_connections false").format(sql.Identifier(TEMPLATE))
+        )
+
+
 def template(programs: fetch.Installation) -> Path:
     """The folder of the cluster all others are copied from, made at first use (about 3 s)."""
     owner = account()
@@ -167,21 +182,7 @@ def _make_template(programs: fetch.Installation, folder: Path) -> None:
     (folder / "initial").unlink()
     server.start()
     try:
-        with server.superuser() as connection:
-            connection.execute(
-                sql.SQL("create role {} login password {}").format(sql.Identifier(ROLE), passwords[ROLE])
-            )
-            connection.execute(sql.SQL("create database {}").format(sql.Identifier(TEMPLATE)))
-        with server.superuser(TEMPLATE) as connection:
-            connection.execute("create extension timescaledb")
-            # The Apache edition's one built-in job can only fail.
-            connection.execute("select _timescaledb_functions.stop_background_workers()")
-        with server.superuser() as connection:
-            connection.execute(
-                sql.SQL("alter database {} with is_template true allow_connections false").format(
-                    sql.Identifier(TEMPLATE)
-                )
-            )
+        furnish(server, passwords[ROLE])
     finally:
         server.stop()
     for needless in ("postgres.log", "port"):

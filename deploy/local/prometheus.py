@@ -36,7 +36,11 @@ class Prometheus(Server):
         self._rules = rules
 
     def prepare(self, programs: fetch.Installation) -> list[str | Path]:  # noqa: ARG002  (its program is its own)
-        """Write prometheus.yml; targets are in a file of their own, read again when it changes."""
+        """Write the configuration."""
+        return [fetch.prometheus() / "prometheus", *self.configure()]
+
+    def configure(self) -> list[str]:
+        """Write prometheus.yml, give the flags; targets are in a file of their own, read again when it changes."""
         self.make_folder(self.directory / "data")
         for name in RULE_FILES:
             give(Path(shutil.copyfile(self._rules / name, self.directory / name)))
@@ -63,7 +67,6 @@ class Prometheus(Server):
             ),
         )
         return [
-            fetch.prometheus() / "prometheus",
             "--config.file=prometheus.yml",
             "--storage.tsdb.path=data",
             f"--web.listen-address=127.0.0.1:{self.port}",

@@ -200,7 +200,7 @@ class _Start:
         )
         shutil.rmtree(CITIES, ignore_errors=True)  # a city that is gone leaves no file behind
         for city, source in sources.items():
-            cityfiles.write(source, CITIES / f"{city}.toml", self._mqtt[city].port)
+            cityfiles.write(source, CITIES / f"{city}.toml", cityfiles.loopback(self._mqtt[city].port))
 
     def _done(self) -> Endpoints:
         for one in recorded(RUN):

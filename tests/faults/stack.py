@@ -115,7 +115,9 @@ class Stack:
         self._cities = folder / "cities"
         self._record = folder / "record"
         for city, broker in brokers.items():
-            cityfiles.write(ROOT / f"deploy/cities/{city}.toml", self._cities / f"{city}.toml", broker.port)
+            cityfiles.write(
+                ROOT / f"deploy/cities/{city}.toml", self._cities / f"{city}.toml", cityfiles.loopback(broker.port)
+            )
         (folder / "states").mkdir()
         self._environment = {
             **os.environ,

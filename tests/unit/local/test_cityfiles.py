@@ -4,7 +4,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from local.cityfiles import localised
+from local.cityfiles import localised, loopback
 
 from ingest.city import load
 
@@ -14,7 +14,7 @@ SHIPPED = sorted((Path(__file__).parents[3] / "deploy/cities").glob("*.toml"))
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_every_shipped_city_file_keeps_all_but_the_address(path: Path, tmp_path: Path) -> None:
     target = tmp_path / path.name
-    target.write_text(localised(path.read_text(), 20_001))
+    target.write_text(localised(path.read_text(), loopback(20_001)))
     there, here = load(path), load(target)
     assert (here.mqtt.host, here.mqtt.port) == ("127.0.0.1", 20_001)
     same = {"mqtt": there.mqtt}
@@ -25,7 +25,7 @@ def test_every_shipped_city_file_keeps_all_but_the_address(path: Path, tmp_path:
 def test_the_login_of_the_real_broker_is_left_out() -> None:
     text = '[city]\nkey = "a"\nhost = "kept"\n[mqtt] # broker\nhost="x"\nusername = "u"\npassword_file = "p"\n'
     text += 'ca_file = "c"\nclient_id = "g"\n[limits]\nport = 1\n'
-    assert tomllib.loads(localised(text, 5)) == {
+    assert tomllib.loads(localised(text, loopback(5))) == {
         "city": {"key": "a", "host": "kept"},
         "mqtt": {"host": "127.0.0.1", "port": 5, "client_id": "g"},
         "limits": {"port": 1},
@@ -33,4 +33,4 @@ def test_the_login_of_the_real_broker_is_left_out() -> None:
 
 
 def test_a_city_file_without_a_broker_gets_one() -> None:
-    assert tomllib.loads(localised('[city]\nkey = "a"', 5))["mqtt"] == {"host": "127.0.0.1", "port": 5}
+    assert tomllib.loads(localised('[city]\nkey = "a"', loopback(5)))["mqtt"] == {"host": "127.0.0.1", "port": 5}
