@@ -68,6 +68,11 @@ from store.observation_hour h
    select datastream_id from store.datastream join store.property using (property_id) where domain = %(domain)s)
 """
 DELETE_HOURS = f"delete {OF_DOMAIN}"
+DELETE_CITIES = """
+with of_domain as (select property_id from store.property where domain = %(domain)s),
+hours as (delete from store.city_hour where hour < %(edge)s and property_id in (table of_domain))
+delete from store.city_day where day_start < %(edge)s and property_id in (table of_domain)
+"""
 COUNT_HOURS = f"select count(*) {OF_DOMAIN}"
 EXPIRED = """
 select domain, coalesce(before, '2000-01-01Z'), date_trunc('day', now() - age, 'UTC')
@@ -82,7 +87,10 @@ ALL_EXPIRED = """
 select case when count(*) = count(before) then min(before) end
   from (select distinct domain from store.property) p left join store.rollup_expired using (domain)
 """
-DROP_HOUR_CHUNKS = "select count(*) from drop_chunks('store.observation_hour', older_than => %s::timestamptz)"
+DROP_HOUR_CHUNKS = """
+select (select count(*) from drop_chunks('store.observation_hour', older_than => %(before)s::timestamptz)),
+       (select count(*) from drop_chunks('store.city_hour', older_than => %(before)s::timestamptz))
+"""
 
 OLD_LETTERS = """
 select letter_id, topic, partition, "offset", (extract(epoch from received_at) * 1000)::int8 as received_ms
@@ -236,10 +244,11 @@ async def expire_hours(conn: Connection, keep: Retention) -> int:
             if first < end and begin < edge:
                 part = {"first": max(first, begin), "edge": min(end, edge), "domain": domain}
                 gone += (await conn.execute(DELETE_HOURS, part)).rowcount
+        await conn.execute(DELETE_CITIES, {"edge": edge, "domain": domain})
         await conn.execute(NOTE_EXPIRED, (domain, edge))
     before = await _one(conn, ALL_EXPIRED)
     if before is not None:
-        await conn.execute(DROP_HOUR_CHUNKS, (before,))
+        await conn.execute(DROP_HOUR_CHUNKS, {"before": before})
     return gone
 
 

@@ -35,6 +35,7 @@ select extract(epoch from now() - materialized)::float8, (select count(*) from s
 """
 REFRESHED = "update store.rollup_state set refreshed_at = clock_timestamp()"
 HOURLY = 3_600.0
+FILL_SECONDS = 10.0  # of a cycle, at most, for cities' hours from before there were any
 
 log = structlog.get_logger()
 Connection = psycopg.AsyncConnection[Any]
@@ -122,6 +123,7 @@ class Maintainer:
     async def _cycle(self, conn: Connection) -> None:
         self.failed = []
         await self._step("refresh", lambda: self._refresh(conn))
+        await self._step("cities", lambda: self._cities(conn))
         await self._step("chunks", lambda: self._counted("chunks_made", lifecycle.make_chunks(conn)))
         if time.monotonic() >= self._by_days_due:
             keep: Retention = self._settings
@@ -151,6 +153,16 @@ class Maintainer:
         while not self._stopped.is_set() and entries == rollups.REPAIR_ENTRIES:
             entries = await rollups.repair_some(conn)
             self._metrics.done.labels("hours_repaired").inc(entries)
+
+    async def _cities(self, conn: Connection) -> None:
+        """What was forgotten or corrected, then days that a migration left to be filled in, the newest first."""
+        self._metrics.done.labels("city_ranges").inc(await rollups.sum_up_cities(conn))
+        until, days = time.monotonic() + FILL_SECONDS, 0
+        while not self._stopped.is_set() and time.monotonic() < until and await rollups.fill_cities(conn):
+            days += 1
+        if days:
+            self._metrics.done.labels("city_days_filled").inc(days)
+            log.info("cities filled in", days=days, **{"from": await rollups.cities_from(conn)})
 
     async def _counted(self, what: str, act: Awaitable[int]) -> None:
         count = await act

@@ -5,6 +5,9 @@ against `batch_limits`' shared one), so a reading of an hour before it is either
 its batch logs the hour in rollup_dirty. Entries of the log are deleted first and summed up afterwards, in one
 transaction of several statements: each statement's snapshot is newer than the entries it makes up for.
 
+Hours and days of cities are made of the datastreams' hours. What changes an hour logs its city's in city_dirty, and
+`store.sum_up_cities` makes them anew as the transaction's last statement, so both levels are right at every commit.
+
 One at a time may do this (`only_one`). Errors are psycopg's own; retrying is the caller's.
 """
 
@@ -38,6 +41,8 @@ select hour, array_agg(distinct datastream_id), count(*) from taken group by hou
 """
 DROPPED_BEFORE = "select dropped_before from store.rollup_state"
 ROLLUP = "select store.rollup_hour(%s, %s)"
+SUM_UP_CITIES = "select store.sum_up_cities()"
+FILL_CITIES = "select store.fill_cities()"
 
 Connection = psycopg.AsyncConnection[Any]
 
@@ -80,6 +85,7 @@ async def materialize_next(conn: Connection) -> bool:
             return False
         await conn.execute(ROLLUP, (row[0], None))
         await conn.execute(MATERIALIZED, (row[0],))
+        await conn.execute(SUM_UP_CITIES)
     return True
 
 
@@ -95,7 +101,36 @@ async def repair_some(conn: Connection) -> int:
         for hour, streams, _ in taken:
             if hour >= row[0]:
                 await conn.execute(ROLLUP, (hour, streams))
+        await conn.execute(SUM_UP_CITIES)
     return sum(entries for _, _, entries in taken)
+
+
+async def sum_up_cities(conn: Connection) -> int:
+    """What else city_dirty holds, after a datastream was forgotten or a modulus corrected; how many entries went."""
+    entries = some = await _entries(conn)
+    while some:
+        entries += (some := await _entries(conn))
+    return entries
+
+
+async def _entries(conn: Connection) -> int:
+    row = await (await conn.execute(SUM_UP_CITIES)).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+async def fill_cities(conn: Connection) -> bool:
+    """Sum up cities for one more day before those that are; False where nothing older is left. In one transaction."""
+    row = await (await conn.execute(FILL_CITIES)).fetchone()
+    assert row is not None
+    return bool(row[0])
+
+
+async def cities_from(conn: Connection) -> str:
+    """Since when cities are summed up; `-infinity` once all is filled in."""
+    row = await (await conn.execute("select cities_from::text from store.rollup_state")).fetchone()
+    assert row is not None
+    return str(row[0])
 
 
 async def refresh(conn: Connection, upto: datetime | None = None) -> tuple[int, int]:
@@ -104,7 +139,9 @@ async def refresh(conn: Connection, upto: datetime | None = None) -> tuple[int, 
     hours = 0
     while await materialize_next(conn):
         hours += 1
-    return hours, await repair(conn)
+    entries = await repair(conn)
+    await sum_up_cities(conn)
+    return hours, entries
 
 
 async def repair(conn: Connection) -> int:

@@ -24,7 +24,8 @@ select (select count(*) from store.city) as cities,
 LIFECYCLE = """
 select current_setting('timescaledb.license', true) as edition, threshold, materialized as hours_until,
        extract(epoch from now() - materialized)::float8 as rollup_lag_seconds, retained_from,
-       (select count(*) from store.rollup_dirty) as late_hours_waiting, refreshed_at as maintained_at
+       (select count(*) from store.rollup_dirty) as late_hours_waiting, cities_from::text as cities_from,
+       (select count(*) from store.city_dirty) as city_ranges_waiting, refreshed_at as maintained_at
   from store.rollup_state
 """
 CHUNKS = """

@@ -5,6 +5,7 @@ import random
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import psycopg
 import pytest
@@ -15,7 +16,7 @@ from storage.rows import Property, StreamTable
 from storage.settings import Retention
 from storage.timescale import Writer
 from tests.integration.batches import HOUR, KIEL, SECOND, T0, TEMPERATURE, WISMAR, R, batch
-from tests.integration.rollups import differences
+from tests.integration.rollups import city_differences, differences
 
 START = datetime.fromtimestamp(T0 / 1e6, UTC)
 PROPERTIES = [
@@ -80,7 +81,7 @@ async def test_a_batch_under_way_keeps_its_hour_from_being_summed_up(database, c
     go.set()
     await task
     assert await rollups.refresh(session, START + timedelta(hours=1)) == (1, 0)
-    assert differences(conn) == {}
+    assert differences(conn) == city_differences(conn) == {}
     await session.close()
 
 
@@ -93,6 +94,9 @@ async def test_without_the_shared_lock_that_reading_would_be_missing_for_good(da
     await task
     assert await rollups.refresh(session, START + timedelta(hours=2)) == (1, 0)
     assert list(differences(conn)) == [(1, START)]
+    # The day under way is made of its hours, so it lacks the reading too.
+    midnight = START.astimezone(ZoneInfo("Europe/Berlin")).replace(hour=0).astimezone(UTC)
+    assert sorted(city_differences(conn)) == [("kiel", TEMPERATURE.key, at) for at in (midnight, START)]
     await session.close()
 
 
@@ -177,14 +181,19 @@ class Load:
         return hours, repaired
 
 
-def unexplained(database: str) -> tuple[int, set[int]]:
-    """(differences, datastreams that differ although no hour of theirs is logged), in one snapshot."""
+def unexplained(database: str) -> tuple[int, set[Any]]:
+    """(differences, datastreams and cities that differ although no hour of theirs is logged), in one snapshot."""
     with psycopg.connect(database) as conn:
         conn.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         conn.execute("set timezone = 'UTC'")
         found = differences(conn)
+        cities = city_differences(conn)
         logged = {row[0] for row in conn.execute("select distinct datastream_id from store.rollup_dirty").fetchall()}
-    return len(found), {stream for stream, _ in found} - logged
+        pairs = conn.execute(
+            "select distinct c.key, p.key from store.rollup_dirty join store.datastream using (datastream_id)"
+            " join store.city c using (city_id) join store.property p using (property_id)"
+        ).fetchall()
+    return len(found), ({stream for stream, _ in found} - logged) | ({key[:2] for key in cities} - set(pairs))
 
 
 @pytest.mark.parametrize("seed", [1, 2])
@@ -205,7 +214,8 @@ async def test_hours_equal_their_readings_exactly_after_a_concurrent_load_with_l
     await session.close()
     assert looks > 2
     assert min(hours, repaired) > 3
-    assert differences(conn) == {}
+    assert differences(conn) == city_differences(conn) == {}
+    assert conn.execute("select count(*) from store.city_dirty").fetchone() == (0,)
     summed_up = conn.execute("select * from store.observation_hour order by 1, 7").fetchall()
     conn.execute(
         "select store.rollup_hour(h) from (select distinct hour as h from store.observation_hour order by 1) s"
