@@ -95,7 +95,7 @@ begin
   grant select on store.rollup_state, store.schema_migration, hanse.ledger to hanse_ingest;
 
   grant select on store.city, store.property, store.datastream, store.consumer_offset, store.ledger, store.dead_letter,
-    store.dead_letter_bytes, store.dead_letter_purge, store.rollup_state, store.rollup_dirty,
+    store.dead_letter_bytes, store.dead_letter_purge, store.rollup_state, store.rollup_dirty, store.city_dirty,
     store.schema_migration to hanse_metrics;
   grant select (datastream_id, phenomenon_time) on store.observation to hanse_metrics;
   grant select on hanse.ledger, hanse.overdue, hanse.latest to hanse_metrics;  -- the status page shows the newest
