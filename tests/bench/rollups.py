@@ -128,8 +128,9 @@ def made(one: Side, devices: int, stream: np.ndarray, time_: np.ndarray, value: 
         readings=rows,
     )
     one.next_offset += rows
+    received, last = time_ + 1_000_000, np.full(rows, one.streams.origin("k", ""), np.int32)
     columns = Columns(
-        stream, time_, value, zeros + np.int16(1), zeros, time_ + 1_000_000, zeros, offsets, np.zeros(rows, np.int32)
+        stream, time_, value, zeros + np.int16(1), zeros, received, zeros, offsets, np.zeros(rows, np.int32), last
     )
     return Batch([span], columns, one.streams, [])
 
