@@ -20,7 +20,7 @@ from storage.timescale import Writer
 from tests.integration.batches import KIEL, TEMPERATURE, R, batch
 from tests.integration.rollups import AGGREGATIONS, HOUR, city_differences, differences
 
-BEFORE_CITIES = 4  # the last migration without them
+BEFORE_CITIES = 6  # the last migration without them
 BERLIN = ZoneInfo("Europe/Berlin")
 NOW = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
 START = (NOW - timedelta(hours=50)).astimezone(BERLIN).replace(hour=0).astimezone(UTC)
