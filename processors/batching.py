@@ -315,6 +315,7 @@ class Intake:
         """Decode a dead letter's message once more, as of its original receive time, and of it only that reading."""
         mine = -1 - len(self._replayed)
         told = Replayed(number, replay.letter, replay.offset, replay.received_ms, replay.reading, replay.correct)
+        told.at = record.offset
         self._replayed.append(told)
         span.replayed += 1
         received = replay.received_ms * 1000

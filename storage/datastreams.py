@@ -116,10 +116,11 @@ class Names(NamedTuple):
 
 
 class Resolved(NamedTuple):
-    """Ids by stream number, and the numbers that got none: verdict and detail."""
+    """Ids by stream number, and the numbers that got none: verdict and detail. `made`: numbers of the new ones."""
 
     ids: npt.NDArray[np.int32]
     refused: dict[int, tuple[int, str]]
+    made: npt.NDArray[np.int32] = np.zeros(0, np.int32)
 
 
 async def register_cities(conn: Connection, cities: Sequence[CityLimits]) -> dict[str, City]:
@@ -207,7 +208,7 @@ class Datastreams:
             await _find(conn, missing, ids, batch.streams)
             await devices.place(conn, {(n.city, n.city_id, n.device) for n in missing if ids[n.number]}, self._describe)
         await conn.execute("savepoint rows")
-        return Resolved(ids, refused)
+        return Resolved(ids, refused, np.array([n.number for n in missing], np.int32))
 
     def _names(
         self, table: StreamTable, numbers: Iterable[tuple[int, int, bool]], refused: dict[int, tuple[int, str]]

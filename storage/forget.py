@@ -254,6 +254,7 @@ class Forgetting:
         names = self._names()
         with self._conn.transaction():
             self._conn.execute("delete from store.rollup_dirty where datastream_id = any (%s)", (ids,))
+            self._conn.execute("delete from store.series_state where datastream_id = any (%s)", (ids,))
             self._conn.execute(LOCK_MESSAGES, names)
             found = self._conn.execute(DELETE_LETTERS, names).fetchone()
             assert found is not None

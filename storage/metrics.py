@@ -10,9 +10,10 @@ COMMIT_SECONDS = Histogram(
 )
 PHASE_SECONDS = Counter(
     "hanse_storage_phase_seconds_total",
-    "Time in the parts of a transaction: begin waits for locks, datastreams for new devices, rows for the hypertable, "
-    "replays for dead letters sent again, state for what dialects remember, finish for dead letters and the log. The "
-    "part that rises is the one that waits.",
+    "Time in the parts of a transaction: begin waits for locks, datastreams for new devices, series for tests over "
+    "time (it rises while their states are read, after a start), rows for the hypertable, replays for dead letters "
+    "sent again, state for what dialects remember, finish for dead letters and the log. The part that rises is the "
+    "one that waits.",
     ["phase"],
 )
 ROWS = Counter(
@@ -41,7 +42,7 @@ CONNECTIONS = Counter(
     "hanse_storage_connections_total", "Connections made to the database. A rise: they are being lost."
 )
 
-for _phase in ("begin", "datastreams", "rows", "replays", "state", "finish"):
+for _phase in ("begin", "datastreams", "series", "rows", "replays", "state", "finish"):
     PHASE_SECONDS.labels(_phase)
 for _path in ("optimistic", "merge"):
     ROWS.labels(_path)

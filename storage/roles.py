@@ -91,6 +91,7 @@ begin
   grant select, insert, update on store.city, store.datastream, store.datastream_quota, store.consumer_offset,
     store.ledger, store.dead_message, store.dead_letter, store.dead_letter_bytes to hanse_ingest;
   grant select, insert, update, delete on store.dialect_state to hanse_ingest;
+  grant select, insert, update on store.series_state to hanse_ingest;
   grant insert on store.rollup_dirty to hanse_ingest;
   grant select on store.rollup_state, store.schema_migration, hanse.ledger to hanse_ingest;
 

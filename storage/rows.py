@@ -235,6 +235,20 @@ class Facts(NamedTuple):
 Describe = Callable[[str, str], Facts]
 
 
+class TimeLimits(NamedTuple):
+    """When a reading is suspect beside those before it in its datastream; NaN: not tested. `storage.series` says how.
+
+    Differences in the property's unit, times in microseconds; both pairs of a step and its time hold.
+    """
+
+    spike: float = np.nan
+    step: float = np.nan
+    step_us: float = np.nan
+    other_step: float = np.nan
+    other_step_us: float = np.nan
+    flat_us: float = np.nan
+
+
 class Property(NamedTuple):
     """A row of the vocabulary. `aggregation`: how its hours are summed up (storage.md)."""
 
@@ -268,6 +282,7 @@ class Replayed:
     readings: int = 0
     dead_readings: int = 0
     ignored_readings: int = 0
+    at: int = 0  # its own offset
 
 
 @dataclass(slots=True)

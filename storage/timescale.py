@@ -1,9 +1,9 @@
 """The writer: one transaction a batch, on one connection. Rows, dead letters, ledger and offsets commit together.
 
-The order: limits, compare-and-set, datastreams, rows, state of dialects, dead letters, log of late hours, ledger,
-commit; all that needs no answer travels in one round trip. A failed transaction leaves nothing behind, neither in the
-database nor in memory. Retrying is the caller's, who also reads the positions again: after a lost connection nobody
-knows whether the commit was.
+The order: limits, compare-and-set, datastreams, tests over time, rows, state of dialects, dead letters, log of late
+hours, ledger, commit; all that needs no answer travels in one round trip. A failed transaction leaves nothing behind,
+neither in the database nor in memory. Retrying is the caller's, who also reads the positions again: after a lost
+connection nobody knows whether the commit was.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ import numpy.typing as npt
 import psycopg
 import structlog
 
-from storage import connection, deadletters, devices, offsets, replays, states
+from storage import connection, deadletters, devices, following, offsets, replays, states
 from storage.copying import INCOMING, Table
 from storage.datastreams import Datastreams, register_cities, register_properties, write_changes
 from storage.deadletters import refusals
@@ -36,6 +36,7 @@ from storage.rows import (
     Stream,
     TopicPartition,
 )
+from storage.series import LimitsOf, Series
 from storage.sheet import DUPLICATE, REASONS, STORED, Verdicts, screen
 
 UNACCOUNTED = "select city, sum(unaccounted)::int8 from hanse.ledger group by city"
@@ -65,6 +66,7 @@ class Writer:
         self._datastreams: Datastreams | None = None
         self._describe: Describe = lambda _city, _device: Facts()
         self._table = Table()
+        self._series = Series()
         self._provenance_due = 0.0
 
     async def connect(self) -> None:
@@ -77,15 +79,18 @@ class Writer:
         cities: Sequence[CityLimits],
         properties: Sequence[Property],
         describe: Describe = lambda _city, _device: Facts(),
+        limits_of: LimitsOf | None = None,
     ) -> None:
         """Make the cities, properties and what is known of devices known to the database and to this writer.
 
+        `limits_of`: how a datastream is tested over time; None: nothing is, as for an import.
         Raises Refused for a property whose unit is another there.
         """
         async with self._busy, self._guard():
             self._cities |= {c.key: c for c in cities}
             self._properties |= {p.key: p for p in properties}
             self._describe = describe
+            self._series = Series(limits_of)
             self.forget()
             conn = await self._ready()
             await self._known(conn)
@@ -130,6 +135,7 @@ class Writer:
         """Drop every id: the next commit looks them up again."""
         self._city_ids = {}
         self._datastreams = None
+        self._series.forget()
 
     async def close(self) -> None:
         """Close the connection; a transaction under way is rolled back."""
@@ -168,6 +174,12 @@ class Writer:
             resolved = await datastreams.resolve(conn, batch)
         with _phase("rows"):
             found = screen(batch.columns, resolved.ids, resolved.refused, limits.retained_from)
+        course = None
+        if not rehearse:
+            with _phase("series"):
+                course = await following.test(conn, self._series, batch, resolved, found, limits.retained_from)
+                batch = batch if course is None else course.batch
+        with _phase("rows"):
             await self._table.write(conn, batch.columns, resolved.ids, datastreams.newest, found)
         outcomes = count(batch, found)
         late = late_hours(batch.columns, resolved.ids, found, limits.threshold)
@@ -191,6 +203,8 @@ class Writer:
             letters = [*batch.dead, *refusals(batch.columns, batch.streams, found)]
             async with conn.pipeline():
                 weighed = await deadletters.write(conn, batch.spans, letters, self._city_ids) if letters else None
+                if course is not None:
+                    await following.keep(conn, course, resolved.ids, found)
                 if len(late):
                     await conn.execute(LOG_DIRTY, (late[:, 0].tolist(), late[:, 1].tolist()))
                 if changes:
@@ -199,6 +213,10 @@ class Writer:
                 committed = await conn.execute("commit")
             assert committed.statusmessage == "COMMIT", committed.statusmessage
         datastreams.remember(resolved)
+        if course is None:
+            self._series.remember(batch, None, None)
+        else:
+            self._series.remember(batch, course.readings, course.followed.states)
         raise_newest(datastreams.newest, batch.columns, found)
         if changes:
             self._provenance_due = time.monotonic() + PROVENANCE_SECONDS

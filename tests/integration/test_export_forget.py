@@ -209,6 +209,7 @@ async def test_nothing_of_a_forgotten_device_is_left_and_nothing_else_is_gone(mi
         "select datastream_id, '2026-11-23T12:00:00Z', 1, 0, 0, 0, 0 from store.datastream"
     )
     sql("insert into store.rollup_dirty select datastream_id, '2026-11-23T12:00:00Z' from store.datastream")
+    sql("insert into store.series_state select datastream_id, now(), 1, null, null, now() from store.datastream")
     sql("insert into store.dialect_state (topic, partition, dialect, source, part, format, state) values "
         "('hanse.raw.kiel', 0, 'homie', 'meter-7', '', 1, '{}'), "
         "('hanse.raw.kiel', 0, 'homie', 'meter-70', '', 1, '{}')")  # fmt: skip
@@ -234,6 +235,7 @@ async def test_nothing_of_a_forgotten_device_is_left_and_nothing_else_is_gone(mi
         "observation",
         "observation_hour",
         "rollup_dirty",
+        "series_state",
         "datastream",
         "dead_letter",
         "dead_message",

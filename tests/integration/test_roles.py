@@ -21,7 +21,7 @@ from storage.errors import Refused, Unavailable
 from storage.migrate import migrate
 from storage.overview import Overview
 from storage.roles import init
-from storage.rows import DeadLetter, Property, StreamTable
+from storage.rows import DeadLetter, Property, StreamTable, TimeLimits
 from storage.timescale import Writer
 from tests.integration.batches import HOUR, KIEL, TEMPERATURE, WISMAR, R, batch
 from tests.servers import Servers
@@ -114,7 +114,8 @@ def test_everything_belongs_to_a_role_that_nobody_logs_in_as(as_role):
 
 async def test_the_ingest_role_can_do_all_that_the_write_path_does(cluster):
     made, table = Writer(cluster.dsn("hanse_ingest")), StreamTable()
-    await made.register([KIEL._replace(name="Kiel an der Förde"), WISMAR], [TEMPERATURE])
+    kiel = KIEL._replace(name="Kiel an der Förde")
+    await made.register([kiel, WISMAR], [TEMPERATURE], limits_of=lambda _: TimeLimits(spike=9.0))
     (partition,) = (batch(table, [], partition=7).spans[0].partition,)
     first = batch(table, [R("b", n, 1.0) for n in range(5)], partition=7)
     assert (await made.commit(first)).spans[0].stored == 5
@@ -124,10 +125,13 @@ async def test_the_ingest_role_can_do_all_that_the_write_path_does(cluster):
     assert (done.spans[0].stored, done.spans[0].duplicate, done.spans[0].dead) == (2, 1, {"conflicting_value": 1})
     assert (await made.positions([partition]))[partition].next_offset == 10
     assert (await made.unaccounted())["kiel"] == 0
+    made.forget()  # the states of its datastreams are read again
+    await made.commit(batch(table, [R("b", HOUR, 1.0)], at=10, partition=7))
     with psycopg.connect(cluster.dsn("hanse_ingest"), autocommit=True) as conn:
         conn.execute("update store.observation set value = 3 where value = 2")  # a correction
         conn.execute("update store.datastream set parameters = '{\"modulus\": 10}' where device = 'b'")
         assert conn.execute("delete from store.dialect_state").rowcount == 0
+        assert conn.execute("select count(*) from store.series_state").fetchone() == (1,)
     await made.close()
 
 
