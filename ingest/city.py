@@ -16,6 +16,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     PositiveInt,
@@ -134,6 +135,33 @@ class Limits(_Table):
     silent_after: timedelta = timedelta(minutes=10)
 
 
+def _tests(told: object) -> object:
+    if told is False:
+        return None
+    if not isinstance(told, dict) or not told:
+        raise ValueError('false for no tests over time, or { spike = 0.5, rate = [0.3, "PT10M"], flat = "PT6H" }')
+    return told
+
+
+Difference = Annotated[float, Field(gt=0, allow_inf_nan=False)]  # in the property's unit
+
+
+class TimeTests(_Table):
+    """How a property of a device is tested over time, in place of what the standard says of it."""
+
+    spike: Difference | None = None
+    rate: tuple[Difference, timedelta] | None = None  # so much within this time
+    flat: timedelta | None = None
+
+    @model_validator(mode="after")
+    def _sound(self) -> "TimeTests":
+        if self.rate is not None and not timedelta(seconds=1) <= self.rate[1] <= timedelta(days=1):
+            raise ValueError('rate: a difference and a time between PT1S and P1D, as in [0.3, "PT10M"]')
+        if self.flat is not None and not timedelta(minutes=1) <= self.flat <= timedelta(hours=12):
+            raise ValueError("flat is between PT1M and PT12H")
+        return self
+
+
 class Device(_Table):
     """What the city knows of a sensor that the sensor does not say. `match` is a shell pattern on the device id."""
 
@@ -143,6 +171,7 @@ class Device(_Table):
     longitude: float | None = Field(default=None, ge=-180, le=180)
     timezone: Zone | None = None
     range: dict[str, tuple[float, float]] = Field(default_factory=dict)  # in the property's unit, inf for no limit
+    tests: dict[str, Annotated[TimeTests | None, BeforeValidator(_tests)]] = Field(default_factory=dict)  # None: none
     parameters: dict[str, Annotated[float, Field(allow_inf_nan=False)] | str | bool] = Field(default_factory=dict)
 
     @model_validator(mode="after")

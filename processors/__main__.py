@@ -209,7 +209,8 @@ async def _work(
     metrics: Metrics,
 ) -> None:
     await patiently(writer.connect)
-    await patiently(lambda: writer.register(limits(cities), PROPERTIES, Stations(cities).facts))
+    stations = Stations(cities)
+    await patiently(lambda: writer.register(limits(cities), PROPERTIES, stations.facts, stations.time_limits))
     metrics.database(reachable=True)
     await patiently(consumer.start)
     watch = asyncio.create_task(_watch_lag(consumer, metrics))

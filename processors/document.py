@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from processors.dialects import hanse
+from processors.standard.consistency import CONSISTENCY, SOURCES
 from processors.standard.meanings import MEANINGS
 from processors.standard.observation import Quality, QualityTest, Reason
 from processors.standard.unece import CODES
@@ -35,9 +36,9 @@ TESTS = {
     QualityTest.STATION_RANGE: "outside what the station can show",
     QualityTest.GATEWAY_TIME: "the message had no time: it is the gateway's receive time",
     QualityTest.SOURCE_FLAGGED: "the source itself doubts it",
-    QualityTest.SPIKE: "differs too much from its neighbours",
-    QualityTest.RATE_OF_CHANGE: "changed too fast",
-    QualityTest.FLAT_LINE: "has not changed for too long",
+    QualityTest.SPIKE: "differs too much from the readings before it (suspect)",
+    QualityTest.RATE_OF_CHANGE: "changed too fast (suspect)",
+    QualityTest.FLAT_LINE: "has not changed for too long (suspect)",
     QualityTest.UNIT_IMPLIED: "the unit was concluded, not told",
     QualityTest.VALUE_CLIPPED: "the source clipped it",
     QualityTest.LOCAL_TIME_AMBIGUOUS: "local time in the repeated or missing hour",
@@ -65,6 +66,25 @@ MQTT topic `hanse/<city>/<domain>/<device>`, JSON:
 reading's own goes before the message's; without any the gateway's receive time counts, and is marked so. Optional
 for each reading: `channel` (default ""), `quality` (the flags below), `parameters` (scalars). A value may be null
 with quality 9, and only then.
+"""
+OVER_TIME = """## Tests over time
+
+A reading is compared with those before it in its datastream, never with later ones, so its flag is final when it is
+stored. What is too far from them is stored with flag 3 (suspect) and the test's value in `quality_tests`.
+
+- **spike**: further than the difference from the newest reading and from the newest good one, if at most an hour old.
+- **rate of change**: further from both than a step within its time; of readings further apart in time a step may be
+  larger in proportion. Where two are given both hold.
+- **flat line**: the very same number for as long as that or longer, without a longer gap.
+
+Good is what neither spike nor rate of change doubts. So an outlier is flagged and the return from it is not, and a
+lasting change of level costs one flag. Readings that are missing, or that another test or the source doubts, are
+neither tested nor compared with. A reading that is not newer than every one before it (late, or delivered again) is not
+tested over time. Readings of one message are taken in the order of their times. What is older than 24 hours is not
+compared with.
+
+Properties that do not stand here have no published figure that certainly holds, and are not tested over time. A city's
+file may say otherwise for its devices.
 """
 VERSIONS = """## Versions
 
@@ -94,6 +114,8 @@ def page() -> str:
     parts.append(
         _table(("value", "test", "meaning"), ((t.value, (t.name or "").lower(), TESTS[t]) for t in QualityTest))
     )
+    parts += [OVER_TIME, _table(("property", "spike", "rate of change", "flat line"), map(_tested, CONSISTENCY))]
+    parts.append("".join(f"- {name}: {source}.\n" for name, source in SOURCES.items()))
     parts.append("## Reasons\n\nWhat becomes no observation is a dead letter, kept whole with one of these reasons:\n")
     parts.append(", ".join(f"`{reason}`" for reason in Reason) + "\n")
     parts.append(VERSIONS)
@@ -108,6 +130,13 @@ def _row(known: ObservedProperty) -> Sequence[str]:
     span = f"{known.minimum:g} to {known.maximum:g}"
     code = CODES.get(known.unit, "")
     return (f"`{known.key}`", meaning, f"`{known.unit}`", span, known.kind, model, known.cf_standard_name, code)
+
+
+def _tested(key: str) -> Sequence[str]:
+    unit, told = VOCABULARY[key].unit, CONSISTENCY[key]
+    spike = f"{told.spike[0]:g} {unit} ({told.spike[1]})" if told.spike else ""
+    rate = ", ".join(f"{one.difference:g} {unit} in {one.seconds // 60} min ({one.source})" for one in told.rate)
+    return f"`{key}`", spike, rate, f"{told.flat[0] / 3600:g} h ({told.flat[1]})" if told.flat else ""
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

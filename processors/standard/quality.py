@@ -1,6 +1,7 @@
 """Quality of observations in QARTOD flags: the worst verdict wins. Arrays in, arrays out; `worse` is the scalar rule.
 
-The range tests of a station and the tests over time (spike, rate of change, flat line) add their bits elsewhere.
+The tests over time (spike, rate of change, flat line) need what the database holds: `consistency` has their figures,
+`storage.series` adds their bits.
 """
 
 import numpy as np

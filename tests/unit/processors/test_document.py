@@ -10,12 +10,14 @@ from hypothesis import strategies as st
 
 from processors.dialects import hanse
 from processors.document import DOCS, KINDS, TESTS, schema, texts
+from processors.standard.consistency import CONSISTENCY, SOURCES
 from processors.standard.meanings import MEANINGS
 from processors.standard.observation import Message, QualityTest, Reading
 from processors.standard.spellings import UNITS
 from processors.standard.unece import CODES
 from processors.standard.vocabulary import KINDS as KNOWN_KINDS
 from processors.standard.vocabulary import VOCABULARY
+from storage.series import MEMORY_US
 
 SCHEMA = schema()
 
@@ -29,6 +31,19 @@ def test_every_property_kind_and_test_is_explained() -> None:
     assert set(MEANINGS) == set(VOCABULARY)
     assert set(KINDS) == KNOWN_KINDS
     assert set(TESTS) == set(QualityTest)
+
+
+def test_every_test_over_time_has_a_source_and_fits_its_property() -> None:
+    for key, tests in CONSISTENCY.items():
+        known = VOCABULARY[key]
+        cited = {one[-1] for one in (tests.spike, *tests.rate, tests.flat) if one}
+        assert cited, key
+        assert cited <= set(SOURCES), key
+        assert known.aggregation != "direction", key
+        differences = [one[0] for one in (tests.spike, *tests.rate) if one]
+        assert all(0 < one < known.maximum - known.minimum for one in differences), key
+        assert tests.flat is None or tests.flat[0] * 1_000_000 <= MEMORY_US / 2, key
+        assert len(tests.rate) <= 2, key
 
 
 def test_every_code_of_un_cefact_belongs_to_a_unit_of_ours() -> None:

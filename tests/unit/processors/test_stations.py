@@ -121,8 +121,17 @@ def test_without_any_range_nothing_is_looked_up() -> None:
         ({"latitude": 54.0}, "latitude and longitude belong together"),
         ({"parameters": {"gauge_zero": math.inf}}, "finite"),
         ({"parameters": {"gauge_zero": "a\0"}}, "U\\+0000 can't be stored"),
+        ({"tests": {"water_level": True}}, "false for no tests over time, or { spike"),
+        ({"tests": {"water_level": {}}}, "false for no tests over time, or { spike"),
+        ({"tests": {"water_level": {"spike": 0}}}, "greater than 0"),
+        ({"tests": {"water_level": {"rate": [0.3, "PT0.5S"]}}}, "a time between PT1S and P1D"),
+        ({"tests": {"water_level": {"flat": "PT13H"}}}, "flat is between PT1M and PT12H"),
+        ({"tests": {"water_level": {"step": 3}}}, "Extra inputs"),
     ],
-    ids=["empty range", "no number", "half a place", "infinite parameter", "nul"],
+    ids=[
+        *("empty range", "no number", "half a place", "infinite parameter", "nul", "tests on", "no tests"),
+        *("no difference", "too short", "too long", "unknown test"),
+    ],
 )
 def test_an_entry_that_makes_no_sense_is_refused(entry: dict[str, Any], fault: str) -> None:
     with pytest.raises(ValueError, match=fault):
@@ -132,3 +141,50 @@ def test_an_entry_that_makes_no_sense_is_refused(entry: dict[str, Any], fault: s
 def test_a_range_of_an_unknown_property_is_named_with_its_place_and_what_was_meant() -> None:
     [fault] = faults(city({"match": "a"}, {"match": "w*", "range": {"air_temprature": [0, 1]}}))
     assert fault.startswith("device[2].range.air_temprature: no such property; is it one of air_temperature")
+
+
+def stream(device: str, key: str) -> Stream:
+    return Stream("wismar", device, "", key, "k", "u", "hanse")
+
+
+def test_a_property_is_tested_over_time_as_the_standard_says_unless_the_file_knows_better() -> None:
+    own = {"rate": [0.3, "PT10M"], "flat": "PT6H"}
+    stations = Stations(
+        [
+            city(
+                {"match": "pegel-1", "tests": {"water_level": {"spike": 0.5}}},
+                {"match": "pegel-*", "tests": {"water_level": own, "air_temperature": False}},
+            )
+        ]
+    )
+    minute = 60_000_000
+    told = {
+        (device, key): stations.time_limits(stream(device, key))
+        for device, key in (
+            *(("pegel-1", "water_level"), ("pegel-2", "water_level"), ("w1", "water_level")),
+            *(("pegel-2", "air_temperature"), ("w1", "air_temperature"), ("w1", "water_temperature")),
+        )
+    }
+    found = {key: limits and [None if math.isnan(one) else one for one in limits] for key, limits in told.items()}
+    assert found == {
+        ("pegel-1", "water_level"): [0.5, None, None, None, None, None],
+        ("pegel-2", "water_level"): [None, 0.3, 10 * minute, None, None, 360 * minute],
+        ("w1", "water_level"): None,
+        ("pegel-2", "air_temperature"): None,
+        ("w1", "air_temperature"): [None, 3.0, minute, 19.5, 60 * minute, 180 * minute],
+        ("w1", "water_temperature"): [6.0, None, None, None, None, None],
+    }
+
+
+def test_a_test_over_time_of_an_unknown_property_or_of_a_direction_is_named_with_its_cure() -> None:
+    found = faults(
+        city(
+            {"match": "a", "tests": {"water_levle": False}},
+            {"match": "b", "tests": {"wind_direction": {"rate": [10, "PT1M"]}}},
+            {"match": "c", "tests": {"wind_direction": {"flat": "PT6H"}}},
+        )
+    )
+    assert found == [
+        "device[1].tests.water_levle: no such property; is it one of water_level, water_level_nhn, water_leak?",
+        "device[2].tests.wind_direction: 359 and 1 are neighbours; leave out spike and rate",
+    ]
