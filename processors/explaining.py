@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from ingest import wire
 from ingest.city import City, Route
 from processors.batching import Intake, Source
@@ -21,7 +23,9 @@ from processors.matching import NO_PROFILES, Profiles
 from processors.meaning import Meaning
 from processors.routes import Routes
 from processors.standard.observation import Decoded, Ignored, Leaf, Reading, Rejection
+from processors.stations import Stations
 from storage.rows import Batch, DeadLetter, TopicPartition
+from storage.series import Series, flagged, follow
 
 NOBODY = "somewhere"  # the city of messages that name none
 # The intake adds (offset mod 1000) microseconds to a receive time, to tell apart what came in a burst. Here the receive
@@ -111,6 +115,7 @@ class Explainer:
         self._cities = {NOBODY: nobody, **known}
         self._alone = next(iter(known)) if len(known) == 1 else NOBODY
         self._intake = _Watched(list(self._cities.values()), dialects=dialects, profiles=profiles)
+        self._series = Series(Stations(list(self._cities.values())).time_limits)
         self._dialects = dialects
         self._cursors: dict[str, Cursor] = {}
         self._headers: dict[tuple[bool, bool], tuple[tuple[str, bytes], ...]] = {}
@@ -136,8 +141,18 @@ class Explainer:
         for key, records in batches.items():
             self._intake.add(self._cursor(key), records)
         said, self._intake.said = self._intake.said, {}
-        self._sort_back(self._intake.take(), said, found)
+        self._sort_back(self._tested(self._intake.take()), said, found)
         return list(found.values())
+
+    def _tested(self, batch: Batch) -> Batch:
+        """The batch with the flags of the tests over time, as the database would remember the messages before it."""
+        readings = self._series.readings(batch, np.zeros(len(batch.columns), np.int8), None)
+        if readings is None:
+            return batch
+        limits, states = self._series.limits(readings), self._series.states(readings)
+        followed = follow(readings.group, readings.moment, readings.time, readings.value, limits, states)
+        self._series.remember(batch, readings, followed.states)
+        return flagged(batch, readings, followed)
 
     def _record(self, told: Told, city: City) -> _Record:
         headers = self._headers.get((told.retain, told.dup))

@@ -215,6 +215,27 @@ def test_what_a_dialect_remembers_is_carried_from_line_to_line_and_from_batch_to
     assert found[2][0]["observations"][0]["value"] == 5.0
 
 
+def test_tests_over_time_compare_with_the_lines_before_and_the_table_names_what_fired() -> None:
+    def at(minute: int, value: float) -> dict[str, Any]:
+        readings = [{"property": "air_temperature", "value": value, "unit": "Cel"}]
+        time = f"2026-11-23T10:{minute:02}:00Z"
+        payload = {"v": 1, "device": "w1", "time": time, "readings": readings}
+        return line(payload=payload, received_at="2026-11-23T10:59:00Z")
+
+    explainer = Explainer()
+    found = [
+        *answers(at(0, 7.0), at(1, 17.0), at(2, 7.1), explainer=explainer),
+        *answers(at(3, 27.0), at(2, 40.0), explainer=explainer),
+    ]
+    flags = [(one["observations"][0]["quality"], one["observations"][0]["quality_tests"]) for one in found]
+    assert flags == [(1, 0), (3, 32), (1, 0), (3, 32), (1, 0)]
+    told = Told("hanse/wismar/weather/w1", at(4, 7.0)["payload"].encode(), received("2026-11-23T10:59:00Z"), "wismar")
+    out = io.StringIO()
+    (seen,) = explainer.explain([told, told._replace(payload=at(5, 17.0)["payload"].encode())])[1:]
+    show(seen, explainer.city(None), explainer.route(told), Console(file=out, width=200))
+    assert "3 suspect: rate_of_change" in out.getvalue()
+
+
 def test_the_citys_own_routes_go_first_and_the_default_ones_take_the_rest() -> None:
     city = City.model_validate(
         {
