@@ -19,6 +19,7 @@ from psycopg import sql
 
 from storage.connection import parameters, place, refusal
 from storage.errors import Refused, outcome
+from storage.schema import NEEDED
 
 OWNER = "hanse_owner"
 CITY = re.compile(r"[a-z][a-z0-9_]{0,31}")
@@ -83,6 +84,7 @@ do $$
 declare r record; v record; own text; shared text;
 begin
   if current_user <> 'hanse_owner' or to_regnamespace('hanse') is null then return; end if;
+  if (select max(version) from store.schema_migration) < NEEDED then return; end if;
   grant usage on schema store, hanse to hanse_ingest, hanse_metrics;
   grant usage on schema hanse to hanse_reader_alliance;
 
@@ -184,8 +186,11 @@ def init(dsn: str, cities: Sequence[str], passfiles: Path | None = None) -> Done
 
 
 def grant(conn: Connection) -> None:
-    """Give the roles their rights on what is there, and the cities their views; as the owner, otherwise nothing."""
-    conn.execute(GRANT)
+    """Give the roles their rights on what is there, and the cities their views; as the owner, otherwise nothing.
+
+    On a schema older than this code nothing either: before an upgrade `init` comes first, and `migrate` does it then.
+    """
+    conn.execute(GRANT.replace("NEEDED", str(NEEDED)))
 
 
 def _require(conn: Connection, *, where: str) -> None:

@@ -18,7 +18,7 @@ from psycopg import errors
 from storage import __main__ as command
 from storage import letters
 from storage.errors import Refused, Unavailable
-from storage.migrate import migrate
+from storage.migrate import migrate, packaged
 from storage.overview import Overview
 from storage.roles import init
 from storage.rows import DeadLetter, Property, StreamTable, TimeLimits
@@ -39,9 +39,9 @@ class Cluster:
         self.passfiles = passfiles
         self.superuser = postgres.dsn("city", superuser=True)
 
-    def dsn(self, role: str) -> str:
+    def dsn(self, role: str, database: str = "city") -> str:
         passfile = quote(str(self.passfiles / f"{role}.pgpass"))
-        return f"postgresql://{role}@127.0.0.1:{self.postgres.port}/city?passfile={passfile}"
+        return f"postgresql://{role}@127.0.0.1:{self.postgres.port}/{database}?passfile={passfile}"
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +100,19 @@ def test_making_the_roles_again_changes_nothing(cluster):
         conn.rollback()
         assert init(cluster.superuser, ["kiel", "wismar"], cluster.passfiles) == ([], [])
         assert [conn.execute(query).fetchone() for query in look] == before
+
+
+def test_before_an_upgrade_the_roles_are_made_first_and_migrate_gives_the_rights(cluster):
+    with cluster.postgres.superuser() as conn:
+        conn.execute("create database upgraded")
+    superuser = cluster.postgres.dsn("upgraded", superuser=True)
+    init(superuser, ["kiel"], cluster.passfiles)
+    migrate(cluster.dsn("hanse_migrator", "upgraded"), packaged()[:4])
+    init(superuser, ["kiel"], cluster.passfiles)
+    migrate(cluster.dsn("hanse_migrator", "upgraded"))
+    with psycopg.connect(superuser) as conn:
+        found = conn.execute("select has_table_privilege('hanse_ingest', 'store.series_state', 'insert')").fetchone()
+    assert found == (True,)
 
 
 def test_everything_belongs_to_a_role_that_nobody_logs_in_as(as_role):
