@@ -144,7 +144,11 @@ class Started:
         return said
 
     def port(self):
-        found = re.search(r'"http_port": (\d+)', self.log.read_text())
+        """As the log says, which may come after systemd was told."""
+        found = None
+        while found is None and self.process.poll() is None:
+            found = re.search(r'"http_port": (\d+)', self.log.read_text())
+            time.sleep(0.01)
         return int(found[1])
 
     def end(self):

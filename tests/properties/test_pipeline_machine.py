@@ -42,14 +42,14 @@ class Replay:
     def step(self, partition: TopicPartition, topic: str, payload: bytes) -> None:
         source = notes.source(topic)
         known = self.state.get((partition, "notes", source), {})
-        decoded, changed = notes.decode(Message(topic, payload, RECEIVED_MS * 1000), known)
-        after = merged(known, changed)
+        step = notes.decode(Message(topic, payload, RECEIVED_MS * 1000), known)
+        after = merged(known, step.changed)
         if after:
             self.state[partition, "notes", source] = dict(after)
-        if isinstance(decoded, Rejection):
+        if isinstance(step.decoded, Rejection):
             self.bad[payload] += 1
             return
-        for leaf in decoded:
+        for leaf in step.decoded:
             if isinstance(leaf, Rejection) or self.rows.setdefault((leaf.device, leaf.time), leaf.value) != leaf.value:
                 self.bad[payload] += 1
 
