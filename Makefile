@@ -54,8 +54,8 @@ requirements: .venv/ready  ## pin pyproject.toml's dependencies again, with hash
 	.venv/bin/uv pip compile --group image --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	  --no-emit-find-links --upgrade --quiet --custom-compile-command "make requirements" -o requirements/image.txt
 
-image: ## the container image that docker-compose.yml runs
-	docker build --tag $(IMAGE) .
+image:  ## the container image that docker-compose.yml runs (HANSE_IMAGE_PYTHON: on another base)
+	docker build $(if $(HANSE_IMAGE_PYTHON),--build-arg BASE=$(HANSE_IMAGE_PYTHON)) --tag $(IMAGE) .
 
 sbom:  ## what is in that image (CycloneDX), into build/
 	@mkdir -p build

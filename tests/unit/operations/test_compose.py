@@ -2,6 +2,7 @@
 
 import json
 import re
+import subprocess
 import tomllib
 from pathlib import Path
 
@@ -56,6 +57,12 @@ def test_the_base_image_is_the_same_in_the_dockerfile():
     assert SERVICES["setup"]["build"]["args"]["BASE"].endswith(
         re.search("^ARG BASE=(.+)$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)[1] + "}"
     )
+
+
+def test_make_image_builds_on_the_base_that_the_variable_names(monkeypatch):
+    monkeypatch.setenv("HANSE_IMAGE_PYTHON", "python:of-the-site")
+    said = subprocess.run(["make", "-n", "image"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert "--build-arg BASE=python:of-the-site" in said
 
 
 @every_service
