@@ -1,5 +1,6 @@
 """docker-compose.yml holds together: what it names exists, what it starts is shut in, and nothing in it is a secret."""
 
+import itertools
 import json
 import re
 import subprocess
@@ -10,12 +11,16 @@ import jsonschema
 import pytest
 import yaml
 from containers import setup
+from paho.mqtt.client import topic_matches_sub
 
 from ingest.city import load
 from ingest.settings import Settings as Gateway
 from processors.settings import Settings as Processor
+from simulator.cities import load as load_places
+from simulator.networks import messages
 from status.settings import Settings as Status
 from storage.settings import Maintain, Settings
+from tests.unit.simulator.streams import Ticking
 
 ROOT = Path(__file__).parents[3]
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text("utf-8"))
@@ -220,6 +225,19 @@ def test_sensors_may_write_all_that_is_routed_and_the_gateway_may_read_it(city):
         section = next(part for part in sections if part.startswith(f"{user}\n"))
         for one in (*known.subscriptions, *(route.filter for route in known.route)):
             assert f"topic {verb} {one}\n" in section
+
+
+@pytest.mark.parametrize("place", load_places(ROOT / "deploy/cities"), ids=lambda place: place.site.key)
+def test_the_broker_drops_nothing_that_simulated_sensors_of_every_dialect_publish(place):
+    text = setup.rights(load(ROOT / f"deploy/cities/{place.site.key}.toml"))
+    sensors, gateway = re.split("^user gateway", text, flags=re.MULTILINE)
+    written, read = re.findall("topic write (.+)", sensors), re.findall("topic read (.+)", gateway)
+    spoken = set()
+    for publication in itertools.islice(messages(place.site, seed=1, clock=Ticking()), 5_000):
+        assert any(topic_matches_sub(one, publication.topic) for one in written)
+        assert any(topic_matches_sub(one, publication.topic) for one in read)
+        spoken.add(publication.expected.kind)
+    assert spoken >= set(place.site.dialects)
 
 
 @pytest.mark.parametrize("kind", ["gateway", "simulator"])
