@@ -30,17 +30,8 @@ select greatest(materialized, dropped_before) from store.rollup_state
  where greatest(materialized, dropped_before) < threshold
 """
 MATERIALIZED = "update store.rollup_state set materialized = %s::timestamptz + interval '1 hour'"
-TAKE_DIRTY = """
-with taken as (
-  delete from store.rollup_dirty
-   where ctid = any (array(
-     select d.ctid from store.rollup_dirty d, store.rollup_state s
-      where d.hour < s.materialized order by d.hour limit %s))
-  returning datastream_id, hour)
-select hour, array_agg(distinct datastream_id), count(*) from taken group by hour order by hour
-"""
-DROPPED_BEFORE = "select dropped_before from store.rollup_state"
-ROLLUP = "select store.rollup_hour(%s, %s)"
+ROLLUP = "select store.rollup_hour(%s)"
+REPAIR = "select store.repair_hours(%s)"
 SUM_UP_CITIES = "select store.sum_up_cities()"
 FILL_CITIES = "select store.fill_cities()"
 
@@ -83,7 +74,7 @@ async def materialize_next(conn: Connection) -> bool:
         row = await (await conn.execute(NEXT_HOUR)).fetchone()
         if row is None:
             return False
-        await conn.execute(ROLLUP, (row[0], None))
+        await conn.execute(ROLLUP, (row[0],))
         await conn.execute(MATERIALIZED, (row[0],))
         await conn.execute(SUM_UP_CITIES)
     return True
@@ -95,14 +86,10 @@ async def repair_some(conn: Connection) -> int:
     Hours whose readings are dropped keep the sums they have.
     """
     async with conn.transaction():
-        taken = await (await conn.execute(TAKE_DIRTY, (REPAIR_ENTRIES,))).fetchall()
-        row = await (await conn.execute(DROPPED_BEFORE)).fetchone()
+        row = await (await conn.execute(REPAIR, (REPAIR_ENTRIES,))).fetchone()
         assert row is not None
-        for hour, streams, _ in taken:
-            if hour >= row[0]:
-                await conn.execute(ROLLUP, (hour, streams))
         await conn.execute(SUM_UP_CITIES)
-    return sum(entries for _, _, entries in taken)
+    return int(row[0])
 
 
 async def sum_up_cities(conn: Connection) -> int:
