@@ -20,6 +20,10 @@ LIMITS_LOCK = (7353, 1)  # batch_limits takes it shared
 MAINTAINER_LOCK = (7353, 2)
 # Entries of the log a transaction: some thousand hours of one datastream, or one hour of some thousand datastreams.
 REPAIR_ENTRIES = 20_000
+# Made up for in every cycle, an hour would be summed up again for each few of its late readings, and its cities too.
+# So late hours wait until making up for them takes a thirtieth of the time, an hour at most; few of them a moment.
+REPAIR_SHARE = 1 / 30
+REPAIR_WAIT = 3_600.0
 
 # Late by this much is still cheap: an hour is summed up once, and what comes later is logged.
 SETTLED = "select date_trunc('hour', clock_timestamp() - interval '10 minutes', 'UTC')"
@@ -78,6 +82,11 @@ async def materialize_next(conn: Connection) -> bool:
         await conn.execute(MATERIALIZED, (row[0],))
         await conn.execute(SUM_UP_CITIES)
     return True
+
+
+def next_repair(began: float, ended: float) -> float:
+    """When to make up for late hours again after it took from `began` to `ended`; all in seconds."""
+    return ended + min(REPAIR_WAIT, (ended - began) / REPAIR_SHARE)
 
 
 async def repair_some(conn: Connection) -> int:

@@ -290,22 +290,27 @@ select c.key as city, p.key as property, p.unit, p.aggregation, s.*
     where d.city_id = c.city_id and d.property_id = p.property_id
     group by v.day_start) s';
 
-  drop function store.rollup_hour(timestamptz, int4[]);
   drop function store.hours_of(int4, text, float8, timestamptz, timestamptz);
   -- Without bitmaps: the index has the order of time, a bitmap would lose it.
-  execute 'create function store.rollup_hour(h timestamptz) returns void
+  execute 'create or replace function store.rollup_hour(h timestamptz, streams int4[] default null) returns void
 language plpgsql set plan_cache_mode = force_custom_plan set enable_bitmapscan = off as $f$
 declare
   next constant timestamptz := h + interval ''1 hour'';
-begin' || format(sum_up, 'store.datastream d', 'h', 'phenomenon_time >= h and phenomenon_time < next', 'h', 'h') || '
+begin
+if streams is not null then  -- a maintain of before asks so
+  perform store.rollup_late(array(select distinct (s, h)::store.rollup_dirty from unnest(streams) s));
+  return;
+end if;' || format(sum_up, 'store.datastream d', 'h', 'phenomenon_time >= h and phenomenon_time < next', 'h', 'h') || '
 end $f$';
   execute 'create function store.rollup_late(late store.rollup_dirty[]) returns void
-language plpgsql set plan_cache_mode = force_custom_plan set enable_bitmapscan = off as $f$
+language plpgsql set plan_cache_mode = force_custom_plan set enable_bitmapscan = off
+set timescaledb.enable_runtime_exclusion = off  -- asked for every hour, and there is one chunk
+as $f$
 declare
   first constant timestamptz := (select min(hour) from unnest(late));
   last constant timestamptz := (select max(hour) + interval ''1 hour'' from unnest(late));
-begin' || format(sum_up, 'unnest(late) q join store.datastream d using (datastream_id)', 'q.hour',
-      'phenomenon_time >= q.hour and phenomenon_time < q.hour + interval ''1 hour'' and phenomenon_time >= first and phenomenon_time < last',
+begin' || format(sum_up, 'unnest(late) k join store.datastream d using (datastream_id)', 'k.hour',
+      'phenomenon_time >= k.hour and phenomenon_time < k.hour + interval ''1 hour'' and phenomenon_time >= first and phenomenon_time < last',
       'first', 'last') || '
 end $f$';
 end $do$;
@@ -332,7 +337,11 @@ begin
      where hypertable_schema = 'store' and hypertable_name in ('observation_hour', 'city_hour');
   end if;
   with taken as (delete from store.city_dirty returning *),
-  clipped as (select distinct city_id, property_id, greatest(since, oldest) as since, least(until, upto) as until from taken),
+  -- Hours in a row as one range: each of its datastreams is looked up once.
+  clipped as (select city_id, property_id, lower(r) as since, upper(r) as until
+    from (select city_id, property_id, range_agg(tstzrange(greatest(since, oldest), least(until, upto))) as ranges
+            from taken where greatest(since, oldest) < least(until, upto) group by 1, 2) m
+   cross join lateral unnest(m.ranges) r),
   rest as (insert into store.city_dirty select city_id, property_id, since + interval '30 days', until from clipped where until > since + interval '30 days')
   select array_agg(distinct (city_id, property_id, since, least(until, since + interval '30 days'))::store.city_dirty) into hours
     from clipped where since < until;

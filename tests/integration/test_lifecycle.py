@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from prometheus_client import CollectorRegistry
 
 from storage import __main__ as command
-from storage import lifecycle, maintain
+from storage import lifecycle, maintain, rollups
 from storage.errors import Refused
 from storage.metrics import Upkeep
 from storage.migrate import migrate
@@ -193,6 +193,25 @@ async def test_of_two_maintainers_one_works_and_the_other_takes_over(database, c
     assert list(second.unready()) == []
     second.stop()
     await other
+
+
+async def test_late_hours_wait_until_making_up_for_them_takes_little_of_the_time(database, conn, monkeypatch):
+    monkeypatch.setattr(rollups, "REPAIR_SHARE", 1e-9)
+    refreshed, waiting = "select refreshed_at from store.rollup_state", "select count(*) from store.rollup_dirty"
+    made = worker(database)
+    task = asyncio.create_task(made.run())
+    while count(conn, refreshed) is None:
+        await asyncio.sleep(0.05)
+    conn.execute("insert into store.rollup_dirty select 7, date_trunc('hour', now() - interval '2 days', 'UTC')")
+    for _ in range(2):  # the first of them may have begun before
+        before = count(conn, refreshed)
+        while count(conn, refreshed) == before:
+            await asyncio.sleep(0.05)
+    assert count(conn, waiting) == 1
+    made.stop()
+    await task
+    await worker(database).once()
+    assert count(conn, waiting) == 0
 
 
 async def test_a_reader_in_the_way_costs_one_step_of_a_cycle_and_no_more(database, conn):
