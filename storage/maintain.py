@@ -57,6 +57,7 @@ class Maintainer:
         self._stopped = asyncio.Event()
         self._away = "not connected yet"
         self._by_days_due = 0.0
+        self._repair_due = 0.0
         self.failed: list[str] = []  # steps of the last cycle
 
     def unready(self) -> Sequence[str]:
@@ -95,7 +96,7 @@ class Maintainer:
             await lifecycle.check(conn, self._settings)
             if not await self._my_turn(conn):
                 return
-            self._by_days_due = 0.0
+            self._by_days_due = self._repair_due = 0.0
             while not self._stopped.is_set():
                 await self._cycle(conn)
                 if cycles is not None:
@@ -149,10 +150,12 @@ class Maintainer:
         await rollups.advance(conn, await rollups.settled(conn))
         while not self._stopped.is_set() and await rollups.materialize_next(conn):
             self._metrics.done.labels("hours").inc()
-        entries = rollups.REPAIR_ENTRIES
-        while not self._stopped.is_set() and entries == rollups.REPAIR_ENTRIES:
-            entries = await rollups.repair_some(conn)
-            self._metrics.done.labels("hours_repaired").inc(entries)
+        if time.monotonic() >= self._repair_due:
+            began, entries = time.monotonic(), rollups.REPAIR_ENTRIES
+            while not self._stopped.is_set() and entries == rollups.REPAIR_ENTRIES:
+                entries = await rollups.repair_some(conn)
+                self._metrics.done.labels("hours_repaired").inc(entries)
+            self._repair_due = rollups.next_repair(began, time.monotonic())
 
     async def _cities(self, conn: Connection) -> None:
         """What was forgotten or corrected, then days that a migration left to be filled in, the newest first."""

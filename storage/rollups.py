@@ -20,6 +20,10 @@ LIMITS_LOCK = (7353, 1)  # batch_limits takes it shared
 MAINTAINER_LOCK = (7353, 2)
 # Entries of the log a transaction: some thousand hours of one datastream, or one hour of some thousand datastreams.
 REPAIR_ENTRIES = 20_000
+# Made up for in every cycle, an hour would be summed up again for each few of its late readings, and its cities too.
+# So late hours wait until making up for them takes a thirtieth of the time, an hour at most; few of them a moment.
+REPAIR_SHARE = 1 / 30
+REPAIR_WAIT = 3_600.0
 
 # Late by this much is still cheap: an hour is summed up once, and what comes later is logged.
 SETTLED = "select date_trunc('hour', clock_timestamp() - interval '10 minutes', 'UTC')"
@@ -30,17 +34,8 @@ select greatest(materialized, dropped_before) from store.rollup_state
  where greatest(materialized, dropped_before) < threshold
 """
 MATERIALIZED = "update store.rollup_state set materialized = %s::timestamptz + interval '1 hour'"
-TAKE_DIRTY = """
-with taken as (
-  delete from store.rollup_dirty
-   where ctid = any (array(
-     select d.ctid from store.rollup_dirty d, store.rollup_state s
-      where d.hour < s.materialized order by d.hour limit %s))
-  returning datastream_id, hour)
-select hour, array_agg(distinct datastream_id), count(*) from taken group by hour order by hour
-"""
-DROPPED_BEFORE = "select dropped_before from store.rollup_state"
-ROLLUP = "select store.rollup_hour(%s, %s)"
+ROLLUP = "select store.rollup_hour(%s)"
+REPAIR = "select store.repair_hours(%s)"
 SUM_UP_CITIES = "select store.sum_up_cities()"
 FILL_CITIES = "select store.fill_cities()"
 
@@ -83,10 +78,15 @@ async def materialize_next(conn: Connection) -> bool:
         row = await (await conn.execute(NEXT_HOUR)).fetchone()
         if row is None:
             return False
-        await conn.execute(ROLLUP, (row[0], None))
+        await conn.execute(ROLLUP, (row[0],))
         await conn.execute(MATERIALIZED, (row[0],))
         await conn.execute(SUM_UP_CITIES)
     return True
+
+
+def next_repair(began: float, ended: float) -> float:
+    """When to make up for late hours again after it took from `began` to `ended`; all in seconds."""
+    return ended + min(REPAIR_WAIT, (ended - began) / REPAIR_SHARE)
 
 
 async def repair_some(conn: Connection) -> int:
@@ -95,14 +95,10 @@ async def repair_some(conn: Connection) -> int:
     Hours whose readings are dropped keep the sums they have.
     """
     async with conn.transaction():
-        taken = await (await conn.execute(TAKE_DIRTY, (REPAIR_ENTRIES,))).fetchall()
-        row = await (await conn.execute(DROPPED_BEFORE)).fetchone()
+        row = await (await conn.execute(REPAIR, (REPAIR_ENTRIES,))).fetchone()
         assert row is not None
-        for hour, streams, _ in taken:
-            if hour >= row[0]:
-                await conn.execute(ROLLUP, (hour, streams))
         await conn.execute(SUM_UP_CITIES)
-    return sum(entries for _, _, entries in taken)
+    return int(row[0])
 
 
 async def sum_up_cities(conn: Connection) -> int:

@@ -59,43 +59,51 @@ comment on table store.city_dirty is 'hours of a city and property to make anew,
 
 -- The texts --------------------------------------------------------------------------------------------------------------
 
--- As before one text for the hours that are summed up and for those that a view computes. New is that an aggregation's
--- arithmetic sees that aggregation's readings alone, by FILTER: CASE around an aggregate leaves out its result, not its
--- work, and 10^(-5000 W / 10) stopped all hours with an underflow. What needs a reading's neighbours is a branch of its own.
+-- As before one arithmetic for the hours that are summed up and for those that a view computes. New is that an
+-- aggregation's arithmetic sees that aggregation's readings alone: CASE around an aggregate leaves out its result, not
+-- its work, and 10^(-5000 W / 10) stopped all hours with an underflow. A view does it by FILTER; what is summed up, by a
+-- branch for each aggregation and without grouping, at half the cost.
 do $do$
 declare
   counts text := $t$count(*) filter (where q = 1)::int4 as good, count(*) filter (where q = 2)::int4 as unchecked,
-       count(*) filter (where q = 3)::int4 as suspect, count(*) filter (where q = 4)::int4 as failed, count(*) filter (where q = 9)::int4 as missing, l.hour,
-       min(t) filter (where ok) as first_time, max(t) filter (where ok) as last_time,
+       count(*) filter (where q = 3)::int4 as suspect, count(*) filter (where q = 4)::int4 as failed, count(*) filter (where q = 9)::int4 as missing$t$;
+  extent text := $t$min(t) filter (where ok) as first_time, max(t) filter (where ok) as last_time,
        min(v) filter (where ok) as minimum, max(v) filter (where ok) as maximum$t$;
+  -- Readings come in the order of time, so the sums are the same to the last bit however often they are computed.
+  total text := 'sum(v) filter (where ok';
+  power text := 'sum(power(10, greatest(least(v, 300), -300) / 10)) filter (where ok';
+  east text := 'sum(sind(v)) filter (where ok';
+  north text := 'sum(cosd(v)) filter (where ok';
+  increase text := 'sum(case when b is null then 0 else store.counted(b, v, store.modulus(d.parameters)) end) filter (where ok';
+  first_value text := 'first(v, t) filter (where ok';
+  last_value text := 'last(v, t) filter (where ok';
+  on_ text := 'sum(case when v <> 0 then held else 0 end) filter (where ok';
+  covered text := 'sum(held) filter (where ok';
+  -- A state holds until the next reading, at most to the end of the hour or until now.
+  held text := $t$extract(epoch from greatest(interval '0',
+                 coalesce(lead(t) over kept, least(hour + interval '1 hour', now())) - t))::float8$t$;
+  readings text := $t$select %s as hour, phenomenon_time as t, value as v, quality as q, quality in (1, 2) as ok
+          from store.observation where datastream_id = d.datastream_id and phenomenon_time >= %s and phenomenon_time < %s$t$;
   -- time_bucket and not date_trunc: of it the planner knows that the order of time is the order of hours, and sorts once.
-  readings text := $t$select time_bucket('1 hour', phenomenon_time) as hour, phenomenon_time as t, value as v, quality as q, quality in (1, 2) as ok
-          from store.observation where datastream_id = %1$s and phenomenon_time >= %4$s and phenomenon_time < %5$s$t$;
-  -- Readings come in the order of time, so the sums are the same to the last bit however often they are computed. A
-  -- state holds until the next reading, at most to the end of the hour or until now.
-  hours text := $t$
-select %1$s as datastream_id, $t$ || counts || $t$,
-       sum(v) filter (where ok and %2$s in ('mean', 'sum')) as total, null::float8 as covered,
-       sum(power(10, greatest(least(v, 300), -300) / 10)) filter (where ok and %2$s = 'energy') as power,
-       sum(sind(v)) filter (where ok and %2$s = 'direction') as east,
-       sum(cosd(v)) filter (where ok and %2$s = 'direction') as north,
-       null::float8 as increase, null::float8 as first_value, null::float8 as last_value, null::float8 as before
-  from ($t$ || readings || $t$ and %2$s not in ('counter', 'state') order by phenomenon_time) l
+  since text := format(readings, 'time_bucket(''1 hour'', phenomenon_time)', 'w.materialized', '''infinity''::timestamptz');
+  hours text := format($t$
+select %s, l.hour, %s,
+       %s and p.aggregation in ('mean', 'sum')) as total, null::float8 as covered,
+       %s and p.aggregation = 'energy') as power,
+       %s and p.aggregation = 'direction') as east,
+       %s and p.aggregation = 'direction') as north,
+       null::float8 as increase, null::float8 as first_value
+  from (%s and p.aggregation not in ('counter', 'state') order by phenomenon_time) l
  group by l.hour
 union all
-select %1$s, $t$ || counts || $t$,
-       sum(case when v <> 0 then held else 0 end) filter (where ok and %2$s = 'state'), sum(held) filter (where ok and %2$s = 'state'),
-       null, null, null,
-       sum(case when b is null then 0 else store.counted(b, v, %3$s) end) filter (where ok and %2$s = 'counter'),
-       (array_agg(v order by t) filter (where ok and %2$s = 'counter'))[1],
-       (array_agg(v order by t desc) filter (where ok and %2$s = 'counter'))[1], null
-  from (select r.*, lag(v) over kept as b,
-               case %2$s when 'state' then extract(epoch from greatest(interval '0',
-                 coalesce(lead(t) over kept, least(hour + interval '1 hour', now())) - t))::float8 end as held
-          from ($t$ || readings || $t$ and %2$s in ('counter', 'state')) r
+select %s, l.hour, %s,
+       %s and p.aggregation = 'state'), %s and p.aggregation = 'state'),
+       null, null, null, %s and p.aggregation = 'counter'), %s and p.aggregation = 'counter')
+  from (select r.*, lag(v) over kept as b, case p.aggregation when 'state' then %s end as held
+          from (%s and p.aggregation in ('counter', 'state')) r
         window kept as (partition by hour, ok order by t)) l
  group by l.hour
-$t$;
+$t$, counts, extent, total, power, east, north, since, counts, extent, on_, covered, increase, first_value, held, since);
   -- What is not summed up yet, of a datastream d of property p, with what lay before a counter's hour.
   live text := $t$
    select l.hour, l.good, l.unchecked, l.suspect, l.failed, l.missing, l.first_time, l.last_time, l.minimum, l.maximum,
@@ -107,7 +115,7 @@ $t$;
             (select e.last_value from store.observation_hour e
               where e.datastream_id = d.datastream_id and e.last_value is not null order by e.hour desc limit 1)) end as before
      from store.rollup_state w
-    cross join lateral ($t$ || format(hours, 'd.datastream_id', 'p.aggregation', 'store.modulus(d.parameters)', 'w.materialized', '''infinity''::timestamptz') || $t$) l$t$;
+    cross join lateral ($t$ || hours || $t$) l$t$;
   stored text := $t$
    select r.hour, r.good, r.unchecked, r.suspect, r.failed, r.missing, r.first_time, r.last_time, r.minimum, r.maximum,
           r.total, r.covered, r.power, r.east, r.north, r.increase, r.first_value, r.before
@@ -148,11 +156,62 @@ $t$;
                             avg(cosd(v.value)) filter (where p.aggregation = 'direction')) + 360)::numeric, 360)::float8 end
          else avg(v.value) end as value,
        min(v.minimum) as minimum, max(v.maximum) as maximum, sum(v.value) filter (where p.aggregation in ('sum', 'counter')) as total$t$;
+  -- Hours of an aggregation's datastreams d that are summed up. %1$s: where they come from, %2$s: the hour, %3$s: which
+  -- readings.
+  branch text := $t$
+select d.datastream_id, %%2$s as hour, a.*, null::float8 as before
+  from %%1$s
+  join store.property p using (property_id)
+ cross join lateral (
+   select $t$ || counts || ', ' || extent || $t$, %s
+     from (%s) l having count(*) > 0) a
+ where p.aggregation %s$t$;
+  hour_readings text := $t$select %2$s as hour, phenomenon_time as t, value as v, quality as q, quality in (1, 2) as ok
+          from store.observation where datastream_id = d.datastream_id and %3$s$t$;
+  in_order text := hour_readings || ' order by phenomenon_time';
+  with_neighbours text := 'select r.*, %s from (' || replace(hour_readings, '%', '%%') || ') r window kept as (partition by ok order by t)';
+  none text := 'null::float8';
+  hour_sums text := concat_ws(' union all ',
+    format(branch, concat_ws(', ', total || ')', none, none, none, none, none, none, none), in_order, $t$in ('mean', 'sum')$t$),
+    format(branch, concat_ws(', ', none, none, none, none, none, none, none, none), in_order, $t$not in ('mean', 'sum', 'energy', 'direction', 'counter', 'state')$t$),
+    format(branch, concat_ws(', ', none, none, power || ')', none, none, none, none, none), in_order, $t$= 'energy'$t$),
+    format(branch, concat_ws(', ', none, none, none, east || ')', north || ')', none, none, none), in_order, $t$= 'direction'$t$),
+    format(branch, concat_ws(', ', on_ || ')', covered || ')', none, none, none, none, none, none), format(with_neighbours, held || ' as held'), $t$= 'state'$t$),
+    replace(format(branch, concat_ws(', ', none, none, none, none, none, increase || ')', first_value || ')', last_value || ') as last_value'),
+      format(with_neighbours, 'lag(v) over kept as b'), $t$= 'counter'$t$),
+      'null::float8 as before', $t$case when a.last_value is not null then (
+         select e.last_value from store.observation_hour e
+          where e.datastream_id = d.datastream_id and e.hour < %2$s and e.hour < %5$s and e.last_value is not null
+          order by e.hour desc limit 1) end as before$t$));
+  -- What both ways to sum up do: %4$s and %5$s bound all their hours, as constants, which leave chunks out of the plan. A
+  -- counter's next hour learns what now lies before it, and cities what they have to make anew.
+  sum_up text := $t$
+insert into store.observation_hour (datastream_id, hour, good, unchecked, suspect, failed, missing, first_time, last_time, minimum, maximum,
+                                    total, covered, power, east, north, increase, first_value, last_value, before)
+$t$ || hour_sums || $t$
+on conflict (datastream_id, hour) do update set
+  (good, unchecked, suspect, failed, missing, first_time, last_time, minimum, maximum, total, covered, power, east, north,
+   increase, first_value, last_value, before)
+  = (excluded.good, excluded.unchecked, excluded.suspect, excluded.failed, excluded.missing, excluded.first_time, excluded.last_time,
+     excluded.minimum, excluded.maximum, excluded.total, excluded.covered, excluded.power, excluded.east, excluded.north,
+     excluded.increase, excluded.first_value, excluded.last_value, excluded.before);
+with moved as (
+  update store.observation_hour n set before = f.last_value
+    from %1$s
+    join store.property p using (property_id)
+   cross join lateral (select x.hour from store.observation_hour x
+       where x.datastream_id = d.datastream_id and x.hour > %2$s and x.hour > %4$s and x.last_value is not null order by x.hour limit 1) following
+   cross join lateral (select e.last_value from store.observation_hour e
+       where e.datastream_id = d.datastream_id and e.hour < following.hour and e.last_value is not null
+       order by e.hour desc limit 1) f
+   where p.aggregation = 'counter'
+     and n.datastream_id = d.datastream_id and n.hour = following.hour and n.before is distinct from f.last_value
+  returning n.datastream_id, n.hour)
+insert into store.city_dirty
+select distinct d.city_id, d.property_id, m.hour, m.hour + interval '1 hour' from moved m join store.datastream d using (datastream_id);
+insert into store.city_dirty
+select distinct d.city_id, d.property_id, %2$s, %2$s + interval '1 hour' from %1$s;$t$;
 begin
-  execute format('create or replace function store.hours_of(stream int4, agg text, modulus float8, from_ timestamptz, to_ timestamptz)
-    returns setof store.observation_hour language sql stable rows 2 as $f$' || hours || '$f$',
-    'stream', 'agg', 'modulus', 'from_', 'to_');
-
   execute 'create or replace view store.hour_values as
 select d.datastream_id, c.key as city, p.key as property, p.unit, p.aggregation, d.device, d.channel, s.hour, ' || value || ' as value,
        s.minimum, s.maximum, s.good + s.unchecked as count, s.good, s.unchecked, s.suspect, s.failed, s.missing,
@@ -230,8 +289,33 @@ select c.key as city, p.key as property, p.unit, p.aggregation, s.*
             union all ' || live || ') s group by 1) v
     where d.city_id = c.city_id and d.property_id = p.property_id
     group by v.day_start) s';
+
+  drop function store.hours_of(int4, text, float8, timestamptz, timestamptz);
+  -- Without bitmaps: the index has the order of time, a bitmap would lose it.
+  execute 'create or replace function store.rollup_hour(h timestamptz, streams int4[] default null) returns void
+language plpgsql set plan_cache_mode = force_custom_plan set enable_bitmapscan = off as $f$
+declare
+  next constant timestamptz := h + interval ''1 hour'';
+begin
+if streams is not null then  -- a maintain of before asks so
+  perform store.rollup_late(array(select distinct (s, h)::store.rollup_dirty from unnest(streams) s));
+  return;
+end if;' || format(sum_up, 'store.datastream d', 'h', 'phenomenon_time >= h and phenomenon_time < next', 'h', 'h') || '
+end $f$';
+  execute 'create function store.rollup_late(late store.rollup_dirty[]) returns void
+language plpgsql set plan_cache_mode = force_custom_plan set enable_bitmapscan = off
+set timescaledb.enable_runtime_exclusion = off  -- asked for every hour, and there is one chunk
+as $f$
+declare
+  first constant timestamptz := (select min(hour) from unnest(late));
+  last constant timestamptz := (select max(hour) + interval ''1 hour'' from unnest(late));
+begin' || format(sum_up, 'unnest(late) k join store.datastream d using (datastream_id)', 'k.hour',
+      'phenomenon_time >= k.hour and phenomenon_time < k.hour + interval ''1 hour'' and phenomenon_time >= first and phenomenon_time < last',
+      'first', 'last') || '
+end $f$';
 end $do$;
-comment on function store.hours_of is 'hours of a datastream in a range, from its readings; `before` is left to the caller';
+comment on function store.rollup_hour is 'one hour of all datastreams, run by maintain alone, before the threshold while its readings are there; cities follow by sum_up_cities';
+comment on function store.rollup_late is 'the same for some hours of some datastreams, each once and of one day';
 comment on view store.city_hour_values is 'hanse.city_hourly: what is summed up, and beside it what is not yet, from hours and readings';
 
 -- Keeping them right -----------------------------------------------------------------------------------------------------
@@ -253,7 +337,11 @@ begin
      where hypertable_schema = 'store' and hypertable_name in ('observation_hour', 'city_hour');
   end if;
   with taken as (delete from store.city_dirty returning *),
-  clipped as (select distinct city_id, property_id, greatest(since, oldest) as since, least(until, upto) as until from taken),
+  -- Hours in a row as one range: each of its datastreams is looked up once.
+  clipped as (select city_id, property_id, lower(r) as since, upper(r) as until
+    from (select city_id, property_id, range_agg(tstzrange(greatest(since, oldest), least(until, upto))) as ranges
+            from taken where greatest(since, oldest) < least(until, upto) group by 1, 2) m
+   cross join lateral unnest(m.ranges) r),
   rest as (insert into store.city_dirty select city_id, property_id, since + interval '30 days', until from clipped where until > since + interval '30 days')
   select array_agg(distinct (city_id, property_id, since, least(until, since + interval '30 days'))::store.city_dirty) into hours
     from clipped where since < until;
@@ -298,47 +386,32 @@ begin
   return true;
 end $$;
 
-create or replace function store.rollup_hour(h timestamptz, streams int4[] default null) returns void language plpgsql
-set plan_cache_mode = force_custom_plan set enable_bitmapscan = off  -- the index has the order, a bitmap would lose it
-as $$
+-- Deleted first, summed up by later statements: each of a volatile function's has a snapshot of its own. By days, as
+-- readings lie in chunks.
+create function store.repair_hours(most int8) returns int8 language plpgsql as $$
 declare
-  next constant timestamptz := h + interval '1 hour';  -- as a constant it keeps the later chunks out of the plan
+  upto timestamptz;
+  edge timestamptz;
+  entries int8;
+  late store.rollup_dirty[];
+  of_a_day store.rollup_dirty[];
 begin
-insert into store.observation_hour
-select a.datastream_id, a.good, a.unchecked, a.suspect, a.failed, a.missing, a.hour, a.first_time, a.last_time, a.minimum, a.maximum,
-       a.total, a.covered, a.power, a.east, a.north, a.increase, a.first_value, a.last_value,
-       case p.aggregation when 'counter' then (
-         select e.last_value from store.observation_hour e
-          where e.datastream_id = d.datastream_id and e.hour < h and e.last_value is not null order by e.hour desc limit 1) end
-  from store.datastream d
-  join store.property p using (property_id)
- cross join lateral store.hours_of(d.datastream_id, p.aggregation, store.modulus(d.parameters), h, next) a
- where streams is null or d.datastream_id = any (streams)
-on conflict (datastream_id, hour) do update set
-  (good, unchecked, suspect, failed, missing, first_time, last_time, minimum, maximum, total, covered, power, east, north,
-   increase, first_value, last_value, before)
-  = (excluded.good, excluded.unchecked, excluded.suspect, excluded.failed, excluded.missing, excluded.first_time, excluded.last_time,
-     excluded.minimum, excluded.maximum, excluded.total, excluded.covered, excluded.power, excluded.east, excluded.north,
-     excluded.increase, excluded.first_value, excluded.last_value, excluded.before);
-with moved as (
-  update store.observation_hour n set before = f.last_value
-    from store.datastream d
-    join store.property p using (property_id)
-   cross join lateral (select x.hour from store.observation_hour x
-       where x.datastream_id = d.datastream_id and x.hour > h and x.last_value is not null order by x.hour limit 1) following
-   cross join lateral (select e.last_value from store.observation_hour e
-       where e.datastream_id = d.datastream_id and e.hour < following.hour and e.last_value is not null
-       order by e.hour desc limit 1) f
-   where p.aggregation = 'counter' and (streams is null or d.datastream_id = any (streams))
-     and n.datastream_id = d.datastream_id and n.hour = following.hour and n.before is distinct from f.last_value
-  returning n.datastream_id, n.hour)
-insert into store.city_dirty
-select distinct d.city_id, d.property_id, m.hour, m.hour + interval '1 hour' from moved m join store.datastream d using (datastream_id);
--- All of them where all are summed up, so that a day's last hour makes the day of those too that were silent in it.
-insert into store.city_dirty
-select distinct city_id, property_id, h, next from store.datastream where streams is null or datastream_id = any (streams);
+  select materialized into strict upto from store.rollup_state;
+  with taken as (
+    delete from store.rollup_dirty
+     where ctid = any (array(select ctid from store.rollup_dirty where hour < upto order by hour limit most))
+    returning datastream_id, hour)
+  select array_agg(distinct (datastream_id, hour)::store.rollup_dirty), count(*) into late, entries from taken;
+  select dropped_before into strict edge from store.rollup_state;
+  for of_a_day in
+    select array_agg(q order by q.datastream_id, q.hour) from unnest(late) q where q.hour >= edge
+     group by date_trunc('day', q.hour, 'UTC') order by date_trunc('day', q.hour, 'UTC')
+  loop
+    perform store.rollup_late(of_a_day);
+  end loop;
+  return entries;
 end $$;
-comment on function store.rollup_hour is 'run by maintain alone, on hours before the threshold whose readings are still there; cities follow by sum_up_cities';
+comment on function store.repair_hours is 'sums up again what up to so many entries of rollup_dirty name, and says how many it took; hours whose readings are dropped keep their sums';
 
 -- Of a counter that is corrected, hours whose readings are gone change too: their border lies in `before`.
 create or replace function store.modulus_changed() returns trigger language plpgsql security definer set search_path = store, pg_temp as $$

@@ -192,7 +192,7 @@ async def test_a_device_forgotten_while_its_hour_is_summed_up_does_not_stay_in_t
     session = await maintain.connect(database)
     with Forgetting(database, "kiel", "one") as forgetting:
         async with session.transaction():
-            await session.execute(rollups.ROLLUP, (START, None))
+            await session.execute(rollups.ROLLUP, (START,))
             await session.execute(rollups.MATERIALIZED, (START,))
             await session.execute(rollups.SUM_UP_CITIES)
             running = asyncio.create_task(asyncio.to_thread(forgetting.run))

@@ -185,7 +185,7 @@ READER_IS_REFUSED = {
     "another city's views": "select * from hanse_kiel.observations",
     "the base table": "select * from store.observation",
     "the hours' table": "select * from store.observation_hour",
-    "the function behind the hours": "select * from store.hours_of(1, 'mean', null, '-infinity', 'infinity')",
+    "the function behind the hours": "select store.rollup_hour('2026-11-23T12:00:00Z')",
     "an advisory lock": "select pg_advisory_lock(7353, 1)",
     "a shared one for the transaction": "select pg_try_advisory_xact_lock_shared(7353, 1)",
     "a large object": "select lo_create(0)",
