@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from processors.dialects import options
 from processors.dialects.free_text import Missing, Quantity, read
-from processors.dialects.leaves import collected
+from processors.dialects.leaves import NO_OBSERVATION, SECOND_COPY, collected
 from processors.dialects.strict_json import kind, load, number, shown, storable
 from processors.standard.observation import Decoded, Ignored, Leaf, Message, Quality, Reading, Reason, Rejection
 from processors.standard.times import local
@@ -87,7 +87,7 @@ def _once(found: list[Leaf]) -> list[Leaf]:
             continue
         reading = (leaf.device, leaf.key, leaf.time, leaf.value, leaf.unit)
         if reading in seen:
-            found[place] = Ignored("second_copy")
+            found[place] = SECOND_COPY
         seen.add(reading)
     return found
 
@@ -144,7 +144,7 @@ def _members(node: dict[str, Any], names: _Names, used: set[str], prefix: str, a
     for name, value in node.items():
         path = f"{prefix}{name}"
         if name in used:
-            yield Ignored("no_observation")
+            yield NO_OBSERVATION
         elif len(path) > LONGEST_NAME:
             yield _leaf(f"{path[: LONGEST_NAME - 1]}…", shown(value), None, at)
         elif isinstance(value, dict):
@@ -168,7 +168,10 @@ def _lowered(node: dict[str, Any]) -> _Names:
 def _first(names: _Names, usual: tuple[str, ...]) -> str | None:
     if names.keys().isdisjoint(usual):  # as almost always
         return None
-    return next(names[name] for name in usual if name in names)
+    for name in usual:
+        if name in names:
+            return names[name]
+    raise AssertionError("not disjoint, but without a common name")
 
 
 def _triplet(node: dict[str, Any], names: _Names) -> str | None:
@@ -218,7 +221,7 @@ def _on(device: str, at: _At) -> _At:
 
 def _timed(at: _At, text: Any, *, utc: bool) -> _At:
     time, tests, fault = _time(text, at, UTC if utc else at.message.zones)
-    return at._replace(time=time, tests=tests, fault=fault, clock=(text, utc))
+    return _At(at.device, time, tests, fault, at.model, at.message, (text, utc))
 
 
 def _time_member(node: dict[str, Any], names: _Names, at: _At) -> str | None:
@@ -273,7 +276,7 @@ def _wall_clock(text: str) -> datetime | None:
 def _leaf(key: str, value: Any, unit: str | None, at: _At) -> Leaf:
     ignored = at.message.options.get("ignore")
     if ignored is not None and isinstance(ignored, list | tuple) and key in ignored:
-        return Ignored("no_observation")
+        return NO_OBSERVATION
     fault = _fault(key, at)
     if fault is not None:
         return _rejected(*fault, key, value, unit, at)

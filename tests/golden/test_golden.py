@@ -3,7 +3,8 @@
     message        the payload, byte for byte; or, for a person to read, message.diag (CBOR in diagnostic notation) or
                    message.textproto (Sparkplug's protobuf as text)
     expected.json  `topic`, optionally `received`, `retain`, `zone`, `zones` ({pattern: zone}), `options`,
-                   `replayed`, `max_readings`, `max_keys`; then what the dialect makes of it: `leaves` in their order, or `rejected` or `ignored` for all of it
+                   `replayed`, `max_readings`, `max_keys`; then what the dialect makes of it: `leaves` in
+                   their order, or `rejected` or `ignored` for all of it
     earlier.json   for a stateful dialect: the messages before this one, a list of {topic, payload (text, JSON or
                    {"base64": …} or {"textproto": …}), received?, retain?}
 
