@@ -14,7 +14,7 @@ from processors.dialects import options
 from processors.dialects.free_text import Missing, Quantity, read
 from processors.dialects.leaves import NO_OBSERVATION, SECOND_COPY, collected
 from processors.dialects.strict_json import kind, load, number, shown, storable
-from processors.standard.observation import Decoded, Ignored, Leaf, Message, Quality, Reading, Reason, Rejection
+from processors.standard.observation import Decoded, Leaf, Message, Quality, Reading, Reason, Rejection
 from processors.standard.times import local
 from processors.standard.units import LONGEST as LONGEST_UNIT
 from processors.standard.zones import UTC, Zones
