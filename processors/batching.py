@@ -7,7 +7,6 @@ that replays a dead letter goes the same way, but stands apart in the batch, and
 import traceback
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from fnmatch import fnmatchcase
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -23,6 +22,7 @@ from processors.readings import Heard, Readings, Tally
 from processors.routes import IGNORE, Routes
 from processors.secrets import masked, masked_topic
 from processors.standard.observation import Decoded, Ignored, Message, Reason, Rejection
+from processors.standard.zones import Zones
 from processors.state import NOTHING, Memory, unreadable
 from processors.stations import Stations
 from storage.rows import (
@@ -48,14 +48,13 @@ class Source(NamedTuple):
     topic: str
     dialect: str
     decode: Decode | None
-    zone: str
     options: Mapping[str, Any]
     heard: Heard
     stateful: Stateful | None = None
     name: str | None = None  # of what a stateful dialect remembers; None: nothing is
 
 
-NOWHERE = Source("", "", None, "", NO_OPTIONS, Heard("", 0, ""))
+NOWHERE = Source("", "", None, NO_OPTIONS, Heard("", 0, Zones("UTC")))
 
 
 class _Seen(NamedTuple):
@@ -71,24 +70,19 @@ class _Seen(NamedTuple):
 class _City:
     """A city's routes and limits, in the units of the hot path."""
 
-    __slots__ = ("ahead_us", "key", "max_age_us", "max_keys", "max_readings", "routes", "sources", "zone", "zones")
+    __slots__ = ("ahead_us", "key", "max_age_us", "max_keys", "max_readings", "routes", "sources", "zones")
 
     def __init__(self, city: City, dialects: Mapping[str, Dialect]) -> None:
         self.key = city.key
         self.routes = Routes(city, dialects)
-        self.zone = city.city.timezone
         self.max_age_us = round(city.limits.max_age.total_seconds() * MICROSECONDS)
         self.ahead_us = round(city.limits.max_ahead.total_seconds() * MICROSECONDS)
         self.max_readings = city.limits.max_readings
         self.max_keys = city.limits.max_keys
         self.sources: dict[bytes | None, Source] = {}
-        self.zones = [(device.match, device.timezone) for device in city.device if device.timezone]
-
-    def zone_of(self, decoded: Decoded) -> str | None:
-        """The zone that the city file says of a message's device; None where it says none."""
-        leaves = [decoded] if isinstance(decoded, Rejection | Ignored) else decoded
-        device = next((leaf.device for leaf in leaves if not isinstance(leaf, Ignored) and leaf.device), None)
-        return device and next((zone for match, zone in self.zones if fnmatchcase(device, match)), None)
+        own = [(device.match, device.timezone) for device in city.device if device.timezone]
+        named = {route.timezone for route in city.route} | {None}
+        self.zones = {zone: Zones(zone or city.city.timezone, own) for zone in named}
 
 
 def _messages_at(first: int, records: list[Record]) -> Callable[[int], RawMessage]:
@@ -223,17 +217,16 @@ class Intake:
         topic = told.topic if isinstance(told, wire.Envelope) else ""
         route = city.routes.match(topic)
         if route is None:
-            source = NOWHERE._replace(topic=topic, zone=city.zone)
+            source = NOWHERE._replace(topic=topic)
         else:
-            zone = route.timezone or city.zone
-            heard = Heard(city.key, self.slots.scope(city.key, route.dialect, topic), zone)
+            heard = Heard(city.key, self.slots.scope(city.key, route.dialect, topic), city.zones[route.timezone])
             dialect = None if route.dialect == IGNORE else self._dialects[route.dialect]
             if isinstance(dialect, Stateful):
                 named = dialect.source(topic)
                 known = None if named is None else stored_name(named)
-                source = Source(topic, route.dialect, None, zone, route.options, heard, dialect, known)
+                source = Source(topic, route.dialect, None, route.options, heard, dialect, known)
             else:
-                source = Source(topic, route.dialect, dialect, zone, route.options, heard)
+                source = Source(topic, route.dialect, dialect, route.options, heard)
         if len(city.sources) >= SOURCES_REMEMBERED:
             city.sources.clear()
         city.sources[name] = source
@@ -258,19 +251,14 @@ class Intake:
             record.value or b"",
             received,
             seen.retain,
-            source.zone,
+            source.heard.zones,
             city.max_readings,
             source.options,
             seen.replay is not None,
             city.max_keys,
         )
         if source.decode is not None:
-            decoded = source.decode(message)
-            if city.zones and (zone := city.zone_of(decoded)) and zone != source.zone:
-                # Which device it is, only the dialect knows; so once more, with its clock.
-                here = source._replace(zone=zone, heard=source.heard._replace(zone=zone))
-                return here, source.decode(message._replace(zone=zone))
-            return source, decoded
+            return source, source.decode(message)
         assert source.stateful is not None, "one of the two"
         return source, self._step(partition, number, city, source, source.stateful, message)
 
@@ -323,7 +311,7 @@ class Intake:
             source, decoded = self._decode(span.partition, number, city, record, seen, received)
             if replay.reading is not None and not isinstance(decoded, Rejection | Ignored):
                 # Whole before it is cut: a profile's times and a text's model stand elsewhere in the message.
-                whole = self.slots.dated(source.heard.scope, decoded, source.zone, received)
+                whole = self.slots.dated(source.heard.scope, decoded, source.heard.zones, received)
                 decoded = chosen(whole, replay.reading, replay.key)
             if isinstance(decoded, Rejection):
                 self._rows.refuse(told, mine, replay.offset, decoded, replay.reading)

@@ -11,6 +11,7 @@ from processors.meaning import Told
 from processors.profiles import Clock
 from processors.standard import times
 from processors.standard.observation import Ignored, Leaf, Reading, Reason, Rejection
+from processors.standard.zones import UTC, Zones
 
 TIME = Ignored("time")
 _EPOCHS = {"s": 1_000_000, "ms": 1_000, "us": 1, "ns": 1}  # microseconds; ns are cut to them
@@ -26,10 +27,12 @@ class _Clocked(NamedTuple):
     raw: str
 
 
-def dated(leaves: Sequence[Leaf], meaning: Callable[[Reading], object], zone: str, received_us: int) -> Sequence[Leaf]:
+def dated(
+    leaves: Sequence[Leaf], meaning: Callable[[Reading], object], zones: Zones, received_us: int
+) -> Sequence[Leaf]:
     """The leaves, with the time leaves among them ignored and the others dated by them.
 
-    zone, received_us: for wall clock times, as in times.local.
+    zones, received_us: for wall clock times, as in times.local; each is read in the zone of its own leaf's device.
     """
     found: list[_Clocked] = []
     rest: list[Leaf] = []
@@ -37,7 +40,7 @@ def dated(leaves: Sequence[Leaf], meaning: Callable[[Reading], object], zone: st
         told = meaning(leaf) if isinstance(leaf, Reading) else None
         if isinstance(leaf, Reading) and isinstance(told, Told):
             rest.append(TIME)
-            time, tests = _read(leaf, told.clock, zone, received_us)
+            time, tests = _read(leaf, told.clock, zones, received_us)
             raw = str(leaf.value if leaf.raw is None else leaf.raw)
             if time is not None:
                 found.append(_Clocked(_above(leaf.key), leaf.device, time, tests, raw))
@@ -69,12 +72,12 @@ def _dated(reading: Reading, clocks: Sequence[_Clocked]) -> Leaf:
     return reading
 
 
-def _read(reading: Reading, clock: Clock, zone: str, received_us: int) -> tuple[int | Reason | None, int]:
+def _read(reading: Reading, clock: Clock, zones: Zones, received_us: int) -> tuple[int | Reason | None, int]:
     """Microseconds since the epoch and QualityTest bits; None where the device says that it has no time."""
     if clock in {"text", "utc"}:
         if not isinstance(reading.raw, str):
             return None if reading.value is None else Reason.INVALID_TIME, 0
-        found = times.local(reading.raw.strip(), "UTC" if clock == "utc" else zone, received_us)
+        found = times.local(reading.raw.strip(), UTC if clock == "utc" else zones, reading.device, received_us)
         return (found, 0) if isinstance(found, Reason) else found
     if reading.value is None:
         return Reason.INVALID_TIME if isinstance(reading.raw, str) else None, 0

@@ -7,6 +7,7 @@ has arrived is answered before more is waited for.
 import base64
 import binascii
 import json
+import math
 import os
 import sys
 import time
@@ -25,10 +26,12 @@ from processors.matching import NO_PROFILES, load_profiles
 from processors.standard import times, units
 from processors.standard.observation import Leaf, Reading, Reason, Rejection
 from processors.standard.vocabulary import VOCABULARY
+from processors.verbatim import Numbers, dumps, marked
 from storage.rows import DeadLetter
 
 CHUNK_BYTES = 1 << 20
 LINES_AT_ONCE = 1_000
+_INFINITE = {"Infinity": math.inf, "-Infinity": -math.inf}  # what a token beyond a double is in a letter
 
 Json = dict[str, Any]
 
@@ -113,7 +116,7 @@ def _each(source: BinaryIO, sink: BinaryIO, answers: Callable[[list[bytes]], Any
     for lines in _arriving(source):
         for start in range(0, len(lines), LINES_AT_ONCE):
             made = answers(lines[start : start + LINES_AT_ONCE])
-            sink.write(b"".join(json.dumps(one, ensure_ascii=True).encode() + b"\n" for one in made))
+            sink.write(b"".join(dumps(one, ensure_ascii=True).encode() + b"\n" for one in made))
         sink.flush()
 
 
@@ -128,15 +131,16 @@ def _arriving(source: BinaryIO) -> Iterator[list[bytes]]:
 
 
 def answer(explained: Explained) -> Json:
-    """The JSON that says what became of a message."""
+    """The JSON that says what became of a message, for `verbatim.dumps` to write."""
+    numbers = Numbers(explained.told.payload)
     left_out = None
     if not explained.rows and not explained.letters:
         words = dict.fromkeys(why for _, why in explained.left_out)
         left_out = explained.ignored or ", ".join(words) or None
     return {
         "dialect": explained.dialect or None,
-        "observations": [_observation(row) for row in explained.rows],
-        "rejections": [_rejection(letter, leaf) for letter, leaf in explained.letters],
+        "observations": [_observation(row, numbers) for row in explained.rows],
+        "rejections": [_rejection(letter, leaf, numbers) for letter, leaf in explained.letters],
         "ignored": left_out,
     }
 
@@ -148,18 +152,23 @@ def unreadable(why: str) -> Json:
     return {"dialect": None, "observations": [], "rejections": [rejection], "ignored": None}
 
 
-def raw_value(leaf: Leaf) -> Any:
-    """The value as it came."""
+def raw_value(leaf: Leaf, numbers: Numbers) -> Any:
+    """The value as it came: a number that no double holds by its own digits."""
     if isinstance(leaf, Rejection):
-        return leaf.value
+        infinite = _INFINITE.get(leaf.value or "")
+        token = None if infinite is None else numbers.written(infinite, leaf.key)
+        return leaf.value if token is None else marked(token)
     if not isinstance(leaf, Reading):
         return None
     if leaf.raw is not None or leaf.value is None:
         return leaf.raw
+    token = numbers.written(leaf.value, leaf.key)
+    if token is not None:
+        return marked(token)
     return int(leaf.value) if leaf.value.is_integer() and abs(leaf.value) < 2**53 else leaf.value
 
 
-def _observation(row: Row) -> Json:
+def _observation(row: Row, numbers: Numbers) -> Json:
     leaf, meaning = row.leaf, row.meaning
     return {
         "device": leaf.device,
@@ -171,19 +180,19 @@ def _observation(row: Row) -> Json:
         "quality": row.quality,
         "quality_tests": row.tests,
         "raw_key": leaf.key,
-        "raw_value": raw_value(leaf),
+        "raw_value": raw_value(leaf, numbers),
         "raw_unit": meaning.unit,
     }
 
 
-def _rejection(letter: DeadLetter, leaf: Leaf | None) -> Json:
+def _rejection(letter: DeadLetter, leaf: Leaf | None, numbers: Numbers) -> Json:
     return {
         "reason": str(letter.reason),
         "detail": letter.detail,
         "device": letter.device,
         "channel": letter.channel,
         "raw_key": letter.raw_key,
-        "raw_value": letter.raw_value if leaf is None else raw_value(leaf),
+        "raw_value": letter.raw_value if leaf is None else raw_value(leaf, numbers),
         "raw_unit": letter.raw_unit,
         "phenomenon_time": shown_time(letter.phenomenon_time),
     }
@@ -246,7 +255,7 @@ def command(
     told = Told(topic, body, received(received_at), None, retain)
     (explained,) = explainer.explain([told])
     if as_json:
-        print(json.dumps(answer(explained), ensure_ascii=False, indent=2))  # noqa: T201  (it is the answer)
+        print(dumps(answer(explained), ensure_ascii=False, indent=2))  # noqa: T201  (it is the answer)
         return None
     console = Console(width=None if sys.stdout.isatty() else 200)
     return show(explained, explainer.city(None), explainer.route(told), console)

@@ -19,6 +19,7 @@ from processors.meaning import Meaning, Refused, Told, find
 from processors.profiles import Key
 from processors.standard import quality
 from processors.standard.observation import Ignored, Leaf, Quality, Reading, Reason, Rejection
+from processors.standard.zones import Zones
 from storage.rows import Stream, StreamTable
 
 __all__ = ["Careful", "Mapping", "Normalised", "Refused", "models_of"]
@@ -159,11 +160,11 @@ class Mapping:
         reading = Reading(device, leaf.channel or "", key, None, leaf.unit, leaf.time, model=model, raw=text)
         return leaf if isinstance(self.meaning(scope, reading), Refused) else reading
 
-    def dated(self, scope: int, leaves: Sequence[Leaf], zone: str, received_us: int) -> Sequence[Leaf]:
+    def dated(self, scope: int, leaves: Sequence[Leaf], zones: Zones, received_us: int) -> Sequence[Leaf]:
         """The leaves with the times that profiles find among them."""
         models = models_of(leaves)
         read = [self.read(scope, leaf, models) for leaf in leaves]
-        return dated(read, lambda reading: self.slot(scope, reading), zone, received_us)
+        return dated(read, lambda reading: self.slot(scope, reading), zones, received_us)
 
     def source(self, slot: int) -> Stream:
         """The datastream of a slot, by the slot's own key and unit."""

@@ -18,6 +18,7 @@ from processors.mapping import Models, Refused, models_of
 from processors.meaning import Told
 from processors.standard import quality, times
 from processors.standard.observation import Ignored, Leaf, QualityTest, Reading, Reason, Rejection
+from processors.standard.zones import Zones
 from processors.stations import Stations
 from storage.rows import Columns, DeadLetter, Replayed, Span
 
@@ -28,11 +29,11 @@ Tally = Span | Replayed
 
 
 class Heard(NamedTuple):
-    """Where a message's readings come from: the city, their scope in the mapping, the zone of times without one."""
+    """Where a message's readings come from: the city, their scope in the mapping, the zones of its clocks."""
 
     city: str
     scope: int
-    zone: str
+    zones: Zones
 
 
 class Readings:
@@ -118,7 +119,7 @@ class Readings:
             raise
         if timed:  # rare: a profile found the time among the leaves, so once more with it
             self._undo(begin, dead_begin)
-            leaves = self.slots.dated(scope, leaves, heard.zone, received)
+            leaves = self.slots.dated(scope, leaves, heard.zones, received)
             return self.add(tally, number, heard, offset, received, leaves, first_place)
         for why in ignored:
             self.ignored[heard.city, why] += 1

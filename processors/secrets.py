@@ -35,6 +35,7 @@ _DIGIT = re.compile(rb"\d")
 # FIWARE's agents: /ul/KEY/device/attrs, /json/KEY/device/attrs, and the old form without the protocol.
 _TOPIC = re.compile(r"/?(?:ul|json)/(?P<key>[^/]+)/[^/]+/|/(?P<old>[^/]+)/[^/]+/attrs(?:/|$)")
 _SECRET_NAME = re.compile(rb"(?i)" + _NAMES + rb"$")
+_SHORTEST = len("psk")
 
 
 def masked(payload: bytes) -> bytes:
@@ -57,7 +58,7 @@ def masked_topic(topic: str) -> str:
 
 def names_a_secret(key: str) -> bool:
     """Whether a payload's key is the name of a secret."""
-    return _SECRET_NAME.search(key.encode("utf-8", "replace")) is not None
+    return len(key) >= _SHORTEST and _SECRET_NAME.search(key.encode("utf-8", "replace")) is not None
 
 
 def _hidden(found: re.Match[bytes]) -> bytes:

@@ -16,6 +16,8 @@ import time
 from pathlib import Path
 from typing import Any, Self
 
+import pytest
+
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = (
     "--headless",
@@ -36,6 +38,17 @@ ANSWER_SECONDS = 60.0
 def program() -> str | None:
     """Where Chromium is, if the machine has one."""
     return next((found for name in NAMES if (found := shutil.which(name))), None)
+
+
+def required() -> str:
+    """Where Chromium is. Without one a test that needs it fails in CI, and is skipped with the reason elsewhere."""
+    found = program()
+    if found is not None:
+        return found
+    reason = f"no Chromium on this machine ({', '.join(NAMES)}): apt install chromium, as .ci/run does"
+    if os.environ.get("CI", "").lower() in {"true", "1"}:
+        pytest.fail(reason, pytrace=False)
+    pytest.skip(reason)  # pytest's summary lists it (-ra)
 
 
 class Browser:

@@ -64,13 +64,20 @@ def _sensorthings(n: int) -> bytes:
     return _json({"result": [1] * n, "Datastream": stream})
 
 
-def _birth(n: int, *, array: bool = False) -> bytes:
+def _birth(n: int, *, array: bool = False, **more: int) -> bytes:
     payload: Any = Payload()
     payload.seq = 0
     if array:
         payload.metrics.add(name=b"a", datatype=22, bytes_value=b"\1" * n)
     for number in range(0 if array else n):
-        payload.metrics.add(name=f"{number:x}".encode(), alias=number, datatype=4, long_value=1)
+        payload.metrics.add(name=f"{number:x}".encode(), alias=number, datatype=4, long_value=1, **more)
+    return payload.SerializeToString()  # type: ignore[no-any-return]  # made by protobuf
+
+
+def _nameless(n: int) -> bytes:
+    payload: Any = Payload()
+    for _ in range(n):
+        payload.metrics.add(datatype=4, long_value=1)
     return payload.SerializeToString()  # type: ignore[no-any-return]  # made by protobuf
 
 
@@ -141,6 +148,10 @@ _MESSAGES: dict[str, tuple[str, str, Make]] = {
     "zigbee2mqtt: texts": ("zigbee2mqtt", "zigbee2mqtt/a", lambda n: _json(_keys(n, "x"))),
     "vzlogger: no number": ("vzlogger", "vzlogger/c/raw", lambda n: _json({"value": [1] * n})),
     "sparkplug: an array": ("sparkplug", "spBv1.0/g/NBIRTH/e", lambda n: _birth(n, array=True)),
+    "sparkplug: no birth": ("sparkplug", "spBv1.0/g/NDATA/e", _data),
+    "sparkplug: other aliases": ("sparkplug", "spBv1.0/g/NDATA/e", _data),
+    "sparkplug: no names": ("sparkplug", "spBv1.0/g/NBIRTH/e", _nameless),
+    "sparkplug: no times": ("sparkplug", "spBv1.0/g/NBIRTH/e", lambda n: _birth(n, timestamp=2**63)),
     "json: depth": ("generic", "g/d", lambda n: b"[" * n),
     "json: NaN at the end": ("generic", "g/d", lambda n: b"[" + b"1," * n + b"NaN]"),
     "json: digits": ("generic", "g/d", lambda n: b"1" * n),
@@ -151,9 +162,11 @@ _PACKS: dict[str, tuple[str, str, Make]] = {
     "senml": ("senml", "senml/x", lambda n: _json([{"n": "a", "t": 1_795_428_000 + i, "v": i} for i in range(n)])),
     "hanse, unknown properties": ("hanse", "hanse/a/b/d", lambda n: _hanse([{"property": "x"}] * n)),
     "sparkplug birth": ("sparkplug", "spBv1.0/g/NBIRTH/e", _birth),
-    "sparkplug, no birth": ("sparkplug", "spBv1.0/g/NDATA/e", _data),
 }
-_BEFORE = {"zigbee2mqtt: texts": (("zigbee2mqtt/bridge/devices", _z2m([])),)}
+_BEFORE = {
+    "zigbee2mqtt: texts": (("zigbee2mqtt/bridge/devices", _z2m([])),),
+    "sparkplug: other aliases": (("spBv1.0/g/NBIRTH/e", _birth(0)),),
+}
 
 
 def _largest(make: Make) -> bytes:

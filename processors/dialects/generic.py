@@ -12,11 +12,12 @@ from typing import Any, NamedTuple
 
 from processors.dialects import options
 from processors.dialects.free_text import Missing, Quantity, read
-from processors.dialects.leaves import collected
+from processors.dialects.leaves import NO_OBSERVATION, SECOND_COPY, collected
 from processors.dialects.strict_json import kind, load, number, shown, storable
-from processors.standard.observation import Decoded, Ignored, Leaf, Message, Quality, Reading, Reason, Rejection
+from processors.standard.observation import Decoded, Leaf, Message, Quality, Reading, Reason, Rejection
 from processors.standard.times import local
 from processors.standard.units import LONGEST as LONGEST_UNIT
+from processors.standard.zones import UTC, Zones
 
 FILTERS: tuple[str, ...] = ()  # nothing is generic by its topic: a route has to say so
 LONGEST_NAME = 255
@@ -48,7 +49,7 @@ _Names = dict[str, str]
 
 
 class _At(NamedTuple):
-    """What holds for the leaves of an object; `fault`: why the time that came can't be used."""
+    """What holds for the leaves of an object; `fault`: why the time that came can't be used; `clock`: it as it came."""
 
     device: str
     time: int | None
@@ -56,6 +57,7 @@ class _At(NamedTuple):
     fault: tuple[Reason, str] | None
     model: str
     message: Message
+    clock: tuple[Any, bool] | None = None  # and whether it is in UTC
 
 
 def decode(message: Message) -> Decoded:
@@ -85,7 +87,7 @@ def _once(found: list[Leaf]) -> list[Leaf]:
             continue
         reading = (leaf.device, leaf.key, leaf.time, leaf.value, leaf.unit)
         if reading in seen:
-            found[place] = Ignored("second_copy")
+            found[place] = SECOND_COPY
         seen.add(reading)
     return found
 
@@ -142,7 +144,7 @@ def _members(node: dict[str, Any], names: _Names, used: set[str], prefix: str, a
     for name, value in node.items():
         path = f"{prefix}{name}"
         if name in used:
-            yield Ignored("no_observation")
+            yield NO_OBSERVATION
         elif len(path) > LONGEST_NAME:
             yield _leaf(f"{path[: LONGEST_NAME - 1]}…", shown(value), None, at)
         elif isinstance(value, dict):
@@ -166,7 +168,10 @@ def _lowered(node: dict[str, Any]) -> _Names:
 def _first(names: _Names, usual: tuple[str, ...]) -> str | None:
     if names.keys().isdisjoint(usual):  # as almost always
         return None
-    return next(names[name] for name in usual if name in names)
+    for name in usual:
+        if name in names:
+            return names[name]
+    raise AssertionError("not disjoint, but without a common name")
 
 
 def _triplet(node: dict[str, Any], names: _Names) -> str | None:
@@ -192,7 +197,7 @@ def _of(node: dict[str, Any], names: _Names, at: _At) -> tuple[_At, set[str]]:
         for part in path.split("."):
             device = device.get(part) if isinstance(device, dict) else None
         if isinstance(device, str) or (type(device) is int and abs(device) < 1 << 64):
-            at = at._replace(device=str(device))
+            at = _on(str(device), at)
             used.add(path.split(".", maxsplit=1)[0])
     name = _time_member(node, names, at)
     if name is None:
@@ -203,8 +208,20 @@ def _of(node: dict[str, Any], names: _Names, at: _At) -> tuple[_At, set[str]]:
     if isinstance(text, str) and _DAY.fullmatch(text) and clock not in {None, name} and isinstance(node[clock], str):
         used.add(str(clock))  # {"date": "2026-11-23", "time": "10:00:00"}
         text = f"{text} {node[clock]}"
-    time, tests, fault = _time(text, at.message, utc=name.lower() == "dateutc")
-    return at._replace(time=time, tests=tests, fault=fault), used
+    return _timed(at, text, utc=name.lower() == "dateutc"), used
+
+
+def _on(device: str, at: _At) -> _At:
+    """The same for another device: a clock above it that says no zone is read in its own."""
+    here = at._replace(device=device)
+    if at.clock is None or at.message.zones.same(device, at.device):
+        return here
+    return _timed(here, at.clock[0], utc=at.clock[1])
+
+
+def _timed(at: _At, text: Any, *, utc: bool) -> _At:
+    time, tests, fault = _time(text, at, UTC if utc else at.message.zones)
+    return _At(at.device, time, tests, fault, at.model, at.message, (text, utc))
 
 
 def _time_member(node: dict[str, Any], names: _Names, at: _At) -> str | None:
@@ -221,14 +238,14 @@ def _time_member(node: dict[str, Any], names: _Names, at: _At) -> str | None:
     return None if name is None or isinstance(node[name], dict | list) else name
 
 
-def _time(value: Any, message: Message, *, utc: bool) -> tuple[int | None, int, tuple[Reason, str] | None]:
-    """A time as text, in the route's zone where it has none; or as a number in the unit that the route declares."""
+def _time(value: Any, at: _At, zones: Zones) -> tuple[int | None, int, tuple[Reason, str] | None]:
+    """A time as text, in the device's zone where it has none; or as a number in the unit that the route declares."""
     if value is None or value == "":
         return None, 0, None
     if isinstance(value, str) and value.isascii() and value.replace(".", "", 1).isdigit() and len(value) < 32:  # noqa: PLR2004
         value = float(value) if "." in value else int(value)
     if isinstance(value, int | float) and not isinstance(value, bool):
-        epoch = _EPOCHS.get(str(message.options.get("epoch")))
+        epoch = _EPOCHS.get(str(at.message.options.get("epoch")))
         if epoch is None:
             return None, 0, (Reason.INVALID_TIME, f"time {shown(value)}: say its unit in the route's options: epoch")
         us = -1
@@ -237,11 +254,11 @@ def _time(value: Any, message: Message, *, utc: bool) -> tuple[int | None, int, 
         if not 0 <= us <= LATEST_US:
             return None, 0, (Reason.INVALID_TIME, f"time {shown(value)} is after the year 9999 or before 1970")
         return us, 0, None
-    fault = (Reason.INVALID_TIME, f"time {shown(value)!r} is no time")
-    if not isinstance(value, str):
-        return None, 0, fault
-    read_as = local(_wall_clock(value) or value.strip(), "UTC" if utc else message.zone, message.received_us)
-    return (None, 0, fault) if isinstance(read_as, Reason) else (*read_as, None)
+    if isinstance(value, str):
+        read_as = local(_wall_clock(value) or value.strip(), zones, at.device, at.message.received_us)
+        if not isinstance(read_as, Reason):
+            return (*read_as, None)
+    return None, 0, (Reason.INVALID_TIME, f"time {shown(value)!r} is no time")
 
 
 def _wall_clock(text: str) -> datetime | None:
@@ -251,7 +268,7 @@ def _wall_clock(text: str) -> datetime | None:
         return None
     day, month, year, hour, minute, second = (int(part or 0) for part in found.groups())
     try:
-        return datetime(year, month, day, hour, minute, second)  # noqa: DTZ001 - its zone is the route's
+        return datetime(year, month, day, hour, minute, second)  # noqa: DTZ001 - its zone is the device's
     except ValueError:
         return None
 
@@ -259,7 +276,7 @@ def _wall_clock(text: str) -> datetime | None:
 def _leaf(key: str, value: Any, unit: str | None, at: _At) -> Leaf:
     ignored = at.message.options.get("ignore")
     if ignored is not None and isinstance(ignored, list | tuple) and key in ignored:
-        return Ignored("no_observation")
+        return NO_OBSERVATION
     fault = _fault(key, at)
     if fault is not None:
         return _rejected(*fault, key, value, unit, at)

@@ -44,6 +44,13 @@ _TYPES: dict[Any, Any] = {
     "vb": bool,
 }
 _VALUES = ("v", "vb", "vs", "vd")
+# Fields with values that need no further look, as almost all have.
+_SOUND = {
+    **dict.fromkeys(_NUMBERS, frozenset({int, float})),
+    **dict.fromkeys(("bn", "n", "vs", "vd"), frozenset({str})),
+    "vb": frozenset({bool}),
+}
+_UNSEEN: frozenset[type] = frozenset()
 
 MEANINGS = {"%EL": ("device_battery_level", "%")}
 _POSITIONS = frozenset({"lat", "lon"})
@@ -143,8 +150,9 @@ def _record(
     if not isinstance(record, dict):
         yield Rejection(Reason.MALFORMED, "a record that is no object", value=shown(record))
         return
-    faults = [(name, value) for name, value in record.items() if not isinstance(value, _TYPES.get(name, object))]
-    faults += [(name, value) for name, value in record.items() if _is_odd(name, value)]
+    doubtful = [pair for pair in record.items() if type(pair[1]) not in _SOUND.get(pair[0], _UNSEEN)]
+    faults = [(name, value) for name, value in doubtful if not isinstance(value, _TYPES.get(name, object))]
+    faults += [(name, value) for name, value in doubtful if _is_odd(name, value)]
     if not _BASES.keys().isdisjoint(record):
         broken = dict(faults)
         for name in _BASES.keys() & record.keys():
@@ -159,7 +167,9 @@ def _record(
         if isinstance(divided[1], str):
             names[divided] = named
     values = [one for one in _VALUES if one in record]
-    fault = next((_fault(*one) for one in faults), None) or next((b for b in base.values() if type(b) is _Broken), None)
+    fault = _fault(*faults[0]) if faults else None
+    if fault is None and _Broken in map(type, base.values()):
+        fault = next(b for b in base.values() if type(b) is _Broken)
     if fault is None and len(values) > 1:
         fault = f"more than one value: {', '.join(values)}"
     if fault is None and not values and "s" not in record:

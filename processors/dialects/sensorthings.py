@@ -179,7 +179,7 @@ def _results(device: str, known: dict[str, Any], body: dict[str, Any], message: 
         return Rejection(Reason.MALFORMED, "an observation without result", device)
     units, model = known.get("unit"), known.get("model")
     key = known.get("key") or known.get("name")
-    time, tests, fault = _time(body, message)
+    time, tests, fault = _time(body, message, device)
     at = _At(
         device,
         str(key) if _is_name(key) else "result",
@@ -206,15 +206,15 @@ def _results(device: str, known: dict[str, Any], body: dict[str, Any], message: 
     return found
 
 
-def _time(body: dict[str, Any], message: Message) -> tuple[int | None, int, tuple[Reason, str] | None]:
+def _time(body: dict[str, Any], message: Message, device: str) -> tuple[int | None, int, tuple[Reason, str] | None]:
     """An instant, or the end of an interval: what is reported then is the mean or sum up to it."""
     text = next((body[name] for name in _TIMES if body.get(name) is not None), None)
     if text is None:
         return None, 0, None
     if isinstance(text, str):
         begin, slash, end = text.partition("/")
-        read_as = local(end if slash else begin, message.zone, message.received_us)
-        if slash and isinstance(local(begin, message.zone, message.received_us), Reason):
+        read_as = local(end if slash else begin, message.zones, device, message.received_us)
+        if slash and isinstance(local(begin, message.zones, device, message.received_us), Reason):
             read_as = Reason.INVALID_TIME
         if not isinstance(read_as, Reason):
             return (*read_as, None)

@@ -25,6 +25,7 @@ _QUALITIES = {192: int(Quality.GOOD), 500: int(Quality.SUSPECT), 0: int(Quality.
 _UNITS = frozenset({b"engunit", b"engunits", b"engineering units", b"unit", b"units"})
 _COMPOSED = frozenset({"bytes_value", "dataset_value", "template_value"})
 _SHOWN = 200
+_BROKEN = frozenset({Reason.UNKNOWN_ALIAS, Reason.MALFORMED, Reason.INVALID_TEXT, Reason.INVALID_TIME})
 
 
 class _Metric(NamedTuple):
@@ -80,7 +81,9 @@ def _flat(metrics: Any, prefix: str = "") -> Iterator[tuple[str | None, Any]]:
         text = _text(metric.name)
         path = None if text is None else f"{prefix}{text}"
         yield path, metric
-        if path is not None and len(path) < LONGEST_KEY and not metric.template_value.is_definition:
+        if path is None or not metric.HasField("template_value"):
+            continue
+        if len(path) < LONGEST_KEY and not metric.template_value.is_definition:
             yield from _flat(metric.template_value.metrics, f"{path}/")
 
 
@@ -90,10 +93,12 @@ def leaves(payload: Any, message: Message, at: At) -> Decoded:
         if payload.HasField("timestamp") or payload.HasField("seq"):
             return Ignored("no_observation")
         return Rejection(Reason.MALFORMED, "no metrics, no time and no seq: no Sparkplug B message", at.device)
-    if at.birth is None and all(metric.name and not _is_complete(metric) for metric in payload.metrics):
-        detail = "no birth of this session was seen; replay this once it was, or have the node send it (Rebirth)"
-        return Rejection(Reason.UNKNOWN_STATE, detail, at.device)
+    if at.birth is None and _all_unknown(payload, message.max_keys):
+        return _unborn(at)
     found: list[Leaf] = []
+    room = (
+        message.max_keys
+    )  # for what is broken or unknown: a letter for each of thousands would hold up the neighbours
     seen: set[tuple[str, int | None, float | None]] = set()
     for metric in payload.metrics:
         composed = metric.WhichOneof("value") in _COMPOSED
@@ -115,9 +120,37 @@ def leaves(payload: Any, message: Message, at: At) -> Decoded:
                 return Rejection(Reason.UNKNOWN_STATE, leaf.detail, at.device)
             else:
                 found.append(leaf)
+                if type(leaf) is Rejection and leaf.reason in _BROKEN:
+                    room -= 1
+                    if room < 0:
+                        return _too_broken(leaf, message, at)
             if len(found) > message.max_readings:
                 return too_many(message, at.device)
     return found or Ignored("no_observation")  # templates without members
+
+
+def _all_unknown(payload: Any, most: int) -> bool:
+    """Whether every metric is one that only a birth could explain; metrics with an alias only count beyond `most`."""
+    aliases = 0
+    for metric in payload.metrics:
+        if not metric.name:
+            if not metric.HasField("alias"):
+                return False
+            aliases += 1
+        elif _is_complete(metric):
+            return False
+    return aliases == 0 or aliases > most
+
+
+def _too_broken(last: Rejection, message: Message, at: At) -> Rejection:
+    if last.reason is Reason.UNKNOWN_ALIAS:
+        return _unborn(at)
+    return Rejection(Reason.MALFORMED, f"more than {message.max_keys} broken parts: {last.detail}", at.device)
+
+
+def _unborn(at: At) -> Rejection:
+    detail = "no birth of this session was seen; replay this once it was, or have the node send it (Rebirth)"
+    return Rejection(Reason.UNKNOWN_STATE, detail, at.device)
 
 
 def _is_complete(metric: Any) -> bool:

@@ -45,6 +45,8 @@ def storable(text: str) -> bool:
     """Whether PostgreSQL can keep the text: no NUL, no lone surrogate."""
     if "\0" in text:
         return False
+    if text.isascii():  # as most names are
+        return True
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -148,7 +148,7 @@ def _timed(at: At, body: dict[str, Any], message: Message) -> At:
             if not isinstance(time, Reason):
                 return at._replace(time=time)
         elif isinstance(text, str):
-            read = local(text, message.zone, message.received_us)
+            read = local(text, message.zones, at.device, message.received_us)
             if not isinstance(read, Reason):
                 return at._replace(time=read[0], tests=read[1])
         if text is not None:

@@ -8,6 +8,8 @@ from enum import IntEnum, IntFlag, StrEnum
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from processors.standard.zones import BERLIN, Zones
+
 
 class Reason(StrEnum):
     """Why something became a dead letter: a closed list, a label in metrics, a column in SQL."""
@@ -72,7 +74,7 @@ class QualityTest(IntFlag):
 class Message(NamedTuple):
     """What a dialect decodes. `received_us`: receive time at the gateway, microseconds since the epoch, the only clock.
 
-    `retain`: a copy the broker kept, sent because of a subscription (rule 12). `zone`: for times without one.
+    `retain`: a copy the broker kept, sent because of a subscription (rule 12). `zones`: of clocks without.
     `options`: the route's, as written in the city file. `replayed`: a dead letter's message once more; `received_us`
     is then its original receive time. `max_readings` bounds a pack, `max_keys` the different keys in it.
     """
@@ -81,7 +83,7 @@ class Message(NamedTuple):
     payload: bytes
     received_us: int
     retain: bool = False
-    zone: str = "Europe/Berlin"
+    zones: Zones = BERLIN
     max_readings: int = 10_000
     options: Mapping[str, Any] = MappingProxyType({})
     replayed: bool = False

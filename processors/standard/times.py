@@ -10,6 +10,7 @@ from functools import lru_cache
 from zoneinfo import ZoneInfo
 
 from processors.standard.observation import QualityTest, Reason
+from processors.standard.zones import Zones
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _EPOCH_NAIVE = datetime(1970, 1, 1)  # noqa: DTZ001 - wall clock arithmetic, the offset is applied apart
@@ -33,6 +34,12 @@ def parse(text: str) -> int | Reason:
     Digits beyond microseconds are cut. A leap second (23:59:60 UTC) is read as the last microsecond of its minute, so
     that it stays in its day and after everything else in it.
     """
+    at = _quick(text)
+    return _parse_any(text) if at is None else at
+
+
+def _quick(text: str) -> int | None:
+    """Of the usual forms with a zone. None: another form, a leap second, or no time."""
     # Most times end in Z and need no pattern: the signs in 2026-11-23T10:00:00Z stand three apart from the fourth, and
     # tell it from ISO 8601's other forms, which fromisoformat takes too (week dates, no separators, no seconds).
     signs = text[4:20:3]
@@ -43,9 +50,9 @@ def parse(text: str) -> int | Reason:
         try:
             since = datetime.fromisoformat(text) - _EPOCH
         except ValueError:
-            return _parse_any(text)  # a leap second, or no such day
+            return None
         return since.days * _DAY_US + since.seconds * _SECOND_US + since.microseconds
-    return _parse_any(text)
+    return None
 
 
 def _parse_any(text: str) -> int | Reason:
@@ -62,14 +69,17 @@ def _parse_any(text: str) -> int | Reason:
     return at
 
 
-def local(when: str | datetime, zone: str, received_us: int) -> tuple[int, int] | Reason:
-    """Read a wall clock time in a zone: microseconds since the epoch and QualityTest bits.
+def local(when: str | datetime, zones: Zones, device: str, received_us: int) -> tuple[int, int] | Reason:
+    """Read a wall clock time in its device's zone: microseconds since the epoch and QualityTest bits.
 
     The repeated hour in October is read as the pass nearer the receive time, the missing one in March with the offset
     that was in force before it (a clock that was not put forward); both are flagged. A text that brings its own zone
-    is read by that.
+    is read by that, and nobody asks for the device's.
     """
     if isinstance(when, str):
+        known = _quick(when)
+        if known is not None:
+            return known, 0
         read = _wall_clock(when)
         if read is None:
             return Reason.INVALID_TIME
@@ -82,7 +92,7 @@ def local(when: str | datetime, zone: str, received_us: int) -> tuple[int, int] 
     else:
         wall = _since_epoch(when.replace(tzinfo=None))
     try:
-        clock = (_EPOCH_NAIVE + timedelta(microseconds=wall)).replace(tzinfo=_zone(zone))
+        clock = (_EPOCH_NAIVE + timedelta(microseconds=wall)).replace(tzinfo=_zone(zones.of(device)))
         first, second = (wall - _us(clock.replace(fold=fold).utcoffset() or timedelta()) for fold in (0, 1))
     except OverflowError:
         return Reason.INVALID_TIME  # the first or last hours of the calendar

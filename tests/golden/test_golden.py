@@ -2,8 +2,9 @@
 
     message        the payload, byte for byte; or, for a person to read, message.diag (CBOR in diagnostic notation) or
                    message.textproto (Sparkplug's protobuf as text)
-    expected.json  `topic`, optionally `received`, `retain`, `zone`, `options`, `replayed`, `max_readings`, `max_keys`;
-                   then what the dialect makes of it: `leaves` in their order, or `rejected` or `ignored` for all of it
+    expected.json  `topic`, optionally `received`, `retain`, `zone`, `zones` ({pattern: zone}), `options`,
+                   `replayed`, `max_readings`, `max_keys`; then what the dialect makes of it: `leaves` in
+                   their order, or `rejected` or `ignored` for all of it
     earlier.json   for a stateful dialect: the messages before this one, a list of {topic, payload (text, JSON or
                    {"base64": …} or {"textproto": …}), received?, retain?}
 
@@ -24,11 +25,13 @@ from processors.dialects.memory import Stateful, merged
 from processors.dialects.sparkplug_schema import Payload
 from processors.standard.observation import Ignored, Message, Reading
 from processors.standard.times import parse, rfc3339
+from processors.standard.zones import Zones
 
 HERE = Path(__file__).parent
 CASES = sorted(path.parent.relative_to(HERE) for path in HERE.glob("*/*/expected.json"))
 DEFAULTS = {"channel": "", "property": None, "quality": 0, "tests": 0, "model": "", "raw": None}
-OPTIONS = ("retain", "zone", "max_readings", "max_keys", "options", "replayed")
+ZONES = ("zone", "zones")
+OPTIONS = ("retain", "max_readings", "max_keys", "options", "replayed")
 
 
 def told(verdict):
@@ -47,7 +50,9 @@ def told(verdict):
 
 def message(case, payload):
     options = {name: case[name] for name in OPTIONS if name in case}
-    return Message(case["topic"], payload, parse(case.get("received", "2026-11-23T10:00:01Z")), **options)
+    zones = Zones(case.get("zone", "Europe/Berlin"), list(case.get("zones", {}).items()))
+    received = parse(case.get("received", "2026-11-23T10:00:01Z"))
+    return Message(case["topic"], payload, received, zones=zones, **options)
 
 
 def payload_of(case):
@@ -92,7 +97,9 @@ def without_details(found, expected):
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_the_message_is_decoded_as_the_case_says(case):
     told_before = json.loads((HERE / case / "expected.json").read_text())
-    expected = {name: value for name, value in told_before.items() if name not in {"topic", "received", *OPTIONS}}
+    expected = {
+        name: value for name, value in told_before.items() if name not in {"topic", "received", *OPTIONS, *ZONES}
+    }
     earlier = HERE / case / "earlier.json"
     before = json.loads(earlier.read_text()) if earlier.exists() else ()
     found = outcome(case.parts[0], payload_of(case), told_before, before)

@@ -263,7 +263,7 @@ def test_a_letter_names_its_own_key_where_two_keys_feed_one_datastream() -> None
 def test_a_wall_clock_is_read_in_the_zone_of_its_device() -> None:
     def zoned(message: Message) -> Decoded:
         device = message.topic.rpartition("/")[2]
-        time = NOW - (1_000_000 if message.zone == "UTC" else 0)
+        time = NOW - (1_000_000 if message.zones.of(device) == "UTC" else 0)
         return [Reading(device, "", "air_temperature", 1.0, "Cel", time, "air_temperature")]
 
     of = city().model_copy(update={"device": (Device(match="utc-*", timezone="UTC"),)})

@@ -13,6 +13,7 @@ from processors.meaning import Meaning, Told
 from processors.profiles import SharedProfile, of_city
 from processors.standard.observation import Ignored, QualityTest, Reading, Reason, Rejection
 from processors.standard.times import parse
+from processors.standard.zones import BERLIN
 from storage.rows import StreamTable
 
 MODEL = "acme/t1"
@@ -250,7 +251,7 @@ def test_refusals_and_ignored_keys_are_not_remembered() -> None:
 def leaves_dated(*leaves: Any) -> Any:
     of = mapping()
     scope = of.scope("wismar", "ttn", "t")
-    return dated(leaves, lambda leaf: of.slot(scope, leaf), "Europe/Berlin", NOW)
+    return dated(leaves, lambda leaf: of.slot(scope, leaf), BERLIN, NOW)
 
 
 def test_a_time_key_dates_its_own_object_and_what_is_below() -> None:
@@ -327,5 +328,5 @@ def test_a_text_refused_for_another_reason_is_left_alone() -> None:
 def test_a_rejected_text_can_be_the_time() -> None:
     of = mapping()
     leaves = [rejected("clock", "2026-01-15 12:00:00"), reading("t")]
-    found = of.dated(of.scope("wismar", "ttn", "t"), leaves, "Europe/Berlin", NOW)
+    found = of.dated(of.scope("wismar", "ttn", "t"), leaves, BERLIN, NOW)
     assert [getattr(leaf, "time", leaf) for leaf in found] == [Ignored("time"), parse("2026-01-15T11:00:00Z")]

@@ -6,7 +6,7 @@ from processors.dialects import sparkplug
 from processors.dialects import sparkplug_births as births
 from processors.dialects.memory import merged
 from processors.dialects.sparkplug_schema import Payload
-from processors.standard.observation import Message
+from processors.standard.observation import Message, Reading, Reason, Rejection
 
 MINUTE = 60_000_000
 
@@ -127,3 +127,25 @@ def test_each_message_says_how_many_of_its_node_are_missing_right_before_it_and_
         state = merged(state, step.changed)
         missed.append(step.missed)
     assert missed == [0, 0, 2, 0, 0, 0, 1]
+
+
+@pytest.mark.parametrize("born", [False, True])
+def test_more_aliases_without_a_name_than_a_message_may_have_keys_are_one_letter_that_a_birth_cures(born):
+    count = 30
+
+    def told(at, max_keys, *, birth, names):
+        payload = Payload(seq=0)
+        for number in range(count if names or not birth else 0):
+            payload.metrics.add(name=b"m%d" % number if names else b"", alias=number, datatype=4, long_value=1)
+        topic = f"spBv1.0/g/{'NBIRTH' if birth else 'NDATA'}/e"
+        return Message(topic, payload.SerializeToString(), at, max_keys=max_keys)
+
+    state = sparkplug.decode(told(1, 1_000, birth=True, names=False), {}).changed if born else {}
+    whole = sparkplug.decode(told(2, count - 1, birth=False, names=False), state).decoded
+    assert isinstance(whole, Rejection)
+    assert (whole.reason, whole.key) == (Reason.UNKNOWN_STATE, None)
+    single = sparkplug.decode(told(2, count, birth=False, names=False), state).decoded
+    assert [leaf.reason for leaf in single] == [Reason.UNKNOWN_ALIAS] * count
+    known = merged(state, sparkplug.decode(told(3, 1_000, birth=True, names=True), state).changed)
+    cured = sparkplug.decode(told(4, count - 1, birth=False, names=False), known).decoded
+    assert [type(leaf) for leaf in cured] == [Reading] * count
