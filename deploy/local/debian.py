@@ -28,6 +28,8 @@ SERVER_PACKAGES = (
     *("liblzma5", "libcjson1", "libwebsockets19t64", "libdlt2", "libwrap0"),
 )
 PROMETHEUS_PACKAGES = ("prometheus", "promtool", "libc6")
+COMPOSE_PACKAGES = ("docker-compose", "libc6")
+COMPOSE_RECIPE = f"1 {RELEASE} {COMPOSE_PACKAGES}".encode()
 PROMETHEUS_RECIPE = f"1 {RELEASE} {PROMETHEUS_PACKAGES}".encode()
 RECIPE = f"1 {RELEASE} {SERVER_PACKAGES}".encode()  # raise the number when what is made of the packages changes
 KEYRINGS = ("debian-archive-keyring.gpg", "debian-archive-keyring.pgp")
@@ -146,6 +148,12 @@ def fetch_prometheus(commands: Commands, part: Path, final: Path) -> None:
     """Prometheus and promtool of Debian 13 into `part`, to be run from `final`."""
     _fetch(commands, part, PROMETHEUS_PACKAGES)
     repoint(commands, part, final, (part / "usr/bin/prometheus", part / "usr/bin/promtool"))
+
+
+def fetch_compose(commands: Commands, part: Path, final: Path) -> None:
+    """Docker Compose of Debian 13 into `part`, to be run from `final`; it reads a compose file without an engine."""
+    _fetch(commands, part, COMPOSE_PACKAGES)
+    repoint(commands, part, final, (part / "usr/libexec/docker/cli-plugins/docker-compose",))
 
 
 def _fetch(commands: Commands, part: Path, packages: Sequence[str]) -> None:

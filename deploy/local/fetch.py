@@ -247,3 +247,23 @@ def prometheus(report: Callable[[str], None] = lambda _: None) -> Path:
     raise MissingPrerequisiteError(
         f"neither Debian's apt nor prometheus and promtool on the PATH: install prometheus, {OTHER_WAY}"
     )
+
+
+@functools.cache
+def compose(report: Callable[[str], None] = lambda _: None) -> Path:
+    """Docker Compose, fetched when first asked for: for reading compose files, not for starting anything.
+
+    Raises MissingPrerequisiteError and LocalError.
+    """
+    if debian.available():
+
+        def make(temporary: Path, final: Path) -> None:
+            report("fetching Docker Compose (15 MB) …")
+            debian.fetch_compose(commands, temporary, final)
+
+        with locked("fetch-compose"), Commands() as commands:
+            found = part("compose", debian.COMPOSE_RECIPE, make)
+            return found / "usr/libexec/docker/cli-plugins/docker-compose"
+    if own := shutil.which("docker-compose"):
+        return Path(own)
+    raise MissingPrerequisiteError("neither Debian's apt nor docker-compose on the PATH: install Docker Compose 2")

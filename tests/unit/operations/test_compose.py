@@ -1,13 +1,11 @@
 """docker-compose.yml holds together: what it names exists, what it starts is shut in, and nothing in it is a secret."""
 
 import itertools
-import json
 import re
 import subprocess
 import tomllib
 from pathlib import Path
 
-import jsonschema
 import pytest
 import yaml
 from containers import setup
@@ -46,11 +44,6 @@ def environment(name):
 
 def command(name):
     return " ".join(SERVICES[name].get("command", []))
-
-
-def test_it_is_a_compose_file():
-    schema = json.loads((ROOT / "tests/schemas/compose-spec.json").read_text("utf-8"))
-    jsonschema.Draft7Validator(schema).validate(COMPOSE)
 
 
 @every_service
