@@ -114,6 +114,9 @@ def _description(topic: _Topic, message: Message, state: State) -> Step:
     for node, about in _named(body.get("nodes")):
         for key, entry in _named(about.get("properties")):
             properties[f"{node}/{key}"] = _property(entry)
+            if len(properties) > message.max_keys:  # what it costs must not hold up the neighbours
+                detail = f"describes more than the {message.max_keys} properties that are taken from one message"
+                return Step(Rejection(Reason.TOO_MANY_READINGS, detail, topic.device))
     what: dict[str, Any] = {"root": None, "type": None, "properties": properties}
     for member in ("root", "type"):
         text = body.get(member)
