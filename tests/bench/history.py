@@ -92,7 +92,8 @@ def parquet(csv: Path, file: Path) -> None:
 
     stamp = pa.timestamp("us", tz="UTC")
     kinds = {"phenomenon_time": stamp, "received_at": stamp, "quality": pa.int16(), "quality_tests": pa.int16()}
-    options = reader.ConvertOptions(column_types=kinds | {"value": pa.float64()}, strings_can_be_null=False)
+    kinds |= {"value": pa.float64(), "channel": pa.string()}
+    options = reader.ConvertOptions(column_types=kinds, strings_can_be_null=False)
     with reader.open_csv(csv, convert_options=options) as batches, writer.ParquetWriter(file, batches.schema) as out:
         for batch in batches:
             out.write_batch(batch, row_group_size=200_000)
