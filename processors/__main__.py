@@ -163,6 +163,7 @@ def _refuse(*lines: str) -> None:
 async def _run(settings: Settings, cities: Sequence[City], profiles: Profiles, *, accept_loss: bool) -> None:
     version = announce("processor")
     metrics = Metrics([city.key for city in cities])
+    stopped = _signalled()  # before a supervisor is told that it is there, and may end it
     endpoints = Endpoints(settings.http_address, unready=metrics.unready, unhealthy=metrics.unhealthy)
     log.info("processor starts", version=version, http_port=endpoints.port, cities=[city.key for city in cities])
     writer = Writer(settings.database_dsn)
@@ -182,7 +183,7 @@ async def _run(settings: Settings, cities: Sequence[City], profiles: Profiles, *
         bound=settings,
         accept_loss=accept_loss,
     )
-    async with _until_signalled() as stopped, contextlib.AsyncExitStack() as stack:
+    async with contextlib.AsyncExitStack() as stack:
         stack.callback(endpoints.close)
         stack.push_async_callback(writer.close)
         stack.push_async_callback(consumer.close)
@@ -241,13 +242,12 @@ async def _watch_lag(consumer: kafka.Consumer, metrics: Metrics) -> None:
             metrics.lag({partition: bound.end for partition, bound in bounds.items()})
 
 
-@contextlib.asynccontextmanager
-async def _until_signalled():  # type: ignore[no-untyped-def]  # noqa: ANN202
+def _signalled() -> asyncio.Event:
+    """Set once the process is asked to end."""
     stopped = asyncio.Event()
-    loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopped.set)
-    yield stopped
+        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    return stopped
 
 
 main.add_command(replaying.command)
