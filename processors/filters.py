@@ -6,18 +6,14 @@ level that begins with `$`.
 
 from collections.abc import Sequence
 
+from ingest.routing import matches
+
 
 def covers(wide: str, narrow: str) -> bool:
     """Whether every topic that `narrow` takes is taken by `wide`."""
-    wanted, levels = wide.split("/"), narrow.split("/")
-    if narrow.startswith("$") and wanted[0] in {"+", "#"}:
-        return False
-    for place, level in enumerate(wanted):
-        if level == "#":
-            return True
-        if place >= len(levels) or (level == "+" and levels[place] == "#") or level not in {"+", levels[place]}:
-            return False
-    return len(wanted) == len(levels)
+    return matches(wide, narrow) and not any(
+        level == "+" and own == "#" for level, own in zip(wide.split("/"), narrow.split("/"), strict=False)
+    )
 
 
 def meet(one: str, other: str) -> bool:
