@@ -5,7 +5,6 @@ import random
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
-import psycopg
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -14,7 +13,6 @@ from ingest import wire
 from processors.batching import Intake
 from processors.cursor import Bounds, Cursor
 from storage.errors import Fenced
-from storage.migrate import migrate
 from storage.rows import Batch, CityLimits, DeadLetter, Property, StateChange, StreamTable, TopicPartition, stored_name
 from storage.timescale import Writer
 from tests.integration.batches import KIEL, TEMPERATURE, R, batch
@@ -28,27 +26,11 @@ Query = Callable[..., list[tuple[Any, ...]]]
 
 
 @pytest.fixture
-def migrated(database: str) -> str:
-    migrate(database)
-    return database
-
-
-@pytest.fixture
 async def writer(migrated: str) -> AsyncIterator[Writer]:
     made = Writer(migrated)
     await made.register([WISMAR, KIEL], [TEMPERATURE, Property("x", "1", "weather", "gauge", "mean", 0, 1)])
     yield made
     await made.close()
-
-
-@pytest.fixture
-def sql(migrated: str) -> Query:
-    def run(query: str, params: Any = None) -> list[tuple[Any, ...]]:
-        with psycopg.connect(migrated, autocommit=True) as conn:
-            cursor = conn.execute(query, params)
-            return cursor.fetchall() if cursor.description else []
-
-    return run
 
 
 class Process:

@@ -16,7 +16,6 @@ import pytest
 from storage import export as exporting
 from storage.errors import Refused, Unavailable
 from storage.forget import Forgetting
-from storage.migrate import migrate
 from storage.rows import DeadLetter, RawMessage, StreamTable
 from storage.timescale import Writer
 from storage.weights import MessageKey, Scales
@@ -33,22 +32,6 @@ ALL = (
 ORPHANS = (
     "select count(*) from store.observation where datastream_id not in (select datastream_id from store.datastream)"
 )
-
-
-@pytest.fixture
-def migrated(database: str) -> str:
-    migrate(database)
-    return database
-
-
-@pytest.fixture
-def sql(migrated: str) -> Query:
-    def run(query: str, params: Any = None) -> list[tuple[Any, ...]]:
-        with psycopg.connect(migrated, autocommit=True) as conn:
-            cursor = conn.execute(query, params)
-            return cursor.fetchall() if cursor.description else []
-
-    return run
 
 
 @pytest.fixture

@@ -8,13 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import pytest
 
 from processors.history.csv_file import CsvFile
 from processors.history.intake import Intake, Origin, Window
 from processors.history.loading import Bounds, Load, Report, StoppedError, sha256
-from storage.migrate import migrate
 from storage.rows import NO_QUOTA, CityLimits, Position, Property, TopicPartition
 from storage.timescale import Writer
 from tests.unit.processors.history_files import KIEL, NOW, SINCE, csv_file
@@ -32,22 +30,6 @@ ags = "01002000"
 filter = "hanse/kiel/#"
 dialect = "hanse"
 """
-
-
-@pytest.fixture
-def migrated(database: str) -> str:
-    migrate(database)
-    return database
-
-
-@pytest.fixture
-def sql(migrated: str) -> Query:
-    def run(query: str, params: Any = None) -> list[tuple[Any, ...]]:
-        with psycopg.connect(migrated, autocommit=True) as conn:
-            cursor = conn.execute(query, params)
-            return cursor.fetchall() if cursor.description else []
-
-    return run
 
 
 @pytest.fixture

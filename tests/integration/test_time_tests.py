@@ -7,7 +7,6 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
-import psycopg
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
@@ -20,7 +19,6 @@ from processors.cursor import Bounds, Cursor
 from processors.standard.times import rfc3339
 from processors.stations import Stations
 from storage.errors import Unavailable
-from storage.migrate import migrate
 from storage.rows import Outcome, TimeLimits, TopicPartition
 from storage.timescale import Writer
 from tests.one_by_one import OneByOne, Point
@@ -42,22 +40,6 @@ CITY = City.model_validate(
 )
 LIMITS = TimeLimits(6.0, 3.0, MINUTE, math.nan, math.nan, 30 * MINUTE)
 Query = Callable[..., list[tuple[Any, ...]]]
-
-
-@pytest.fixture
-def migrated(database: str) -> str:
-    migrate(database)
-    return database
-
-
-@pytest.fixture
-def sql(migrated: str) -> Query:
-    def run(query: str, params: Any = None) -> list[tuple[Any, ...]]:
-        with psycopg.connect(migrated, autocommit=True) as conn:
-            cursor = conn.execute(query, params)
-            return cursor.fetchall() if cursor.description else []
-
-    return run
 
 
 class Processor:

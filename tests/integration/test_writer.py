@@ -36,12 +36,6 @@ Query = Callable[..., list[tuple[Any, ...]]]
 
 
 @pytest.fixture
-def migrated(database: str) -> str:
-    migrate(database)
-    return database
-
-
-@pytest.fixture
 async def writer(migrated: str) -> AsyncIterator[Writer]:
     made = Writer(migrated)
     await made.connect()
@@ -56,16 +50,6 @@ async def other(migrated: str, writer: Writer) -> AsyncIterator[Writer]:
     await made.register([KIEL, WISMAR], [TEMPERATURE, PRESSURE])
     yield made
     await made.close()
-
-
-@pytest.fixture
-def sql(migrated: str) -> Query:
-    def run(query: str, params: Any = None) -> list[tuple[Any, ...]]:
-        with psycopg.connect(migrated, autocommit=True) as conn:
-            cursor = conn.execute(query, params)
-            return cursor.fetchall() if cursor.description else []
-
-    return run
 
 
 @pytest.fixture
