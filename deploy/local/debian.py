@@ -29,6 +29,7 @@ SERVER_PACKAGES = (
 )
 PROMETHEUS_PACKAGES = ("prometheus", "promtool", "libc6")
 COMPOSE_PACKAGES = ("docker-compose", "libc6")
+COMPOSE = "usr/libexec/docker/cli-plugins/docker-compose"
 COMPOSE_RECIPE = f"1 {RELEASE} {COMPOSE_PACKAGES}".encode()
 PROMETHEUS_RECIPE = f"1 {RELEASE} {PROMETHEUS_PACKAGES}".encode()
 RECIPE = f"1 {RELEASE} {SERVER_PACKAGES}".encode()  # raise the number when what is made of the packages changes
@@ -153,7 +154,7 @@ def fetch_prometheus(commands: Commands, part: Path, final: Path) -> None:
 def fetch_compose(commands: Commands, part: Path, final: Path) -> None:
     """Docker Compose of Debian 13 into `part`, to be run from `final`; it reads a compose file without an engine."""
     _fetch(commands, part, COMPOSE_PACKAGES)
-    repoint(commands, part, final, (part / "usr/libexec/docker/cli-plugins/docker-compose",))
+    repoint(commands, part, final, (part / COMPOSE,))
 
 
 def _fetch(commands: Commands, part: Path, packages: Sequence[str]) -> None:

@@ -230,17 +230,23 @@ def install(report: Callable[[str], None] = lambda _: None) -> Installation:
     return Installation(postgres, mosquitto, java, environment, root / "libs", root / "data/bootstrap.checkpoint")
 
 
+def _apart(name: str, recipe: bytes, fetch: Callable[[Commands, Path, Path], None], report: Callable[[], None]) -> Path:
+    """A part that few need, fetched from Debian when first asked for."""
+
+    def make(temporary: Path, final: Path) -> None:
+        report()
+        fetch(commands, temporary, final)
+
+    with locked(f"fetch-{name}"), Commands() as commands:
+        return part(name, recipe, make)
+
+
 @functools.cache
 def prometheus(report: Callable[[str], None] = lambda _: None) -> Path:
     """The folder of prometheus and promtool, fetched when first asked for. MissingPrerequisiteError, LocalError."""
     if debian.available():
-
-        def make(temporary: Path, final: Path) -> None:
-            report("fetching Prometheus (40 MB) …")
-            debian.fetch_prometheus(commands, temporary, final)
-
-        with locked("fetch-prometheus"), Commands() as commands:
-            return part("prometheus", debian.PROMETHEUS_RECIPE, make) / "usr/bin"
+        saying = functools.partial(report, "fetching Prometheus (40 MB) …")
+        return _apart("prometheus", debian.PROMETHEUS_RECIPE, debian.fetch_prometheus, saying) / "usr/bin"
     found = shutil.which("prometheus")
     if found and shutil.which("promtool", path=str(Path(found).parent)):
         return Path(found).parent
@@ -256,14 +262,8 @@ def compose(report: Callable[[str], None] = lambda _: None) -> Path:
     Raises MissingPrerequisiteError and LocalError.
     """
     if debian.available():
-
-        def make(temporary: Path, final: Path) -> None:
-            report("fetching Docker Compose (15 MB) …")
-            debian.fetch_compose(commands, temporary, final)
-
-        with locked("fetch-compose"), Commands() as commands:
-            found = part("compose", debian.COMPOSE_RECIPE, make)
-            return found / "usr/libexec/docker/cli-plugins/docker-compose"
+        saying = functools.partial(report, "fetching Docker Compose (15 MB) …")
+        return _apart("compose", debian.COMPOSE_RECIPE, debian.fetch_compose, saying) / debian.COMPOSE
     if own := shutil.which("docker-compose"):
         return Path(own)
     raise MissingPrerequisiteError("neither Debian's apt nor docker-compose on the PATH: install Docker Compose 2")
