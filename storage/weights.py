@@ -2,9 +2,9 @@
 
 A message weighs its payload while at least one of its letters is open, and each open letter 256 bytes. What an import
 refused weighs nothing here: a file's bad rows must not pause the living city (the import has a bound of its own, and
-nothing of it can be replayed through Kafka). Whoever changes
-letters locks their messages first, in the order of the key, so that of two that close a message's last letters one
-sees the other's. The statements run in the caller's transaction.
+nothing of it can be replayed through Kafka). Whoever changes letters locks their messages first, in the order of the
+key, so that of two that close a message's last letters one sees the other's. The statements run in the caller's
+transaction.
 """
 
 from collections import Counter
