@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from processors.standard.observation import Quality, QualityTest
 from processors.standard.vocabulary import VOCABULARY
 from status.metrics import DatabaseMetrics
-from status.scrape import Process, read
+from status.scrape import Process, read, read_all
 from status.settings import Settings
 from status.state import State
 from storage.overview import CityCounts, Letters, Newest, Streams
@@ -131,6 +131,27 @@ def test_a_process_that_answers_nonsense_is_a_line_on_the_page():
     server.server_close()
     assert found.trouble.startswith("answers no metrics")
     assert read(f"127.0.0.1:{server.server_port}").trouble.startswith("does not answer")
+
+
+def test_processes_are_asked_all_at_once_and_told_in_order():
+    everybody = threading.Barrier(3, timeout=10)
+
+    class Waiting(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            everybody.wait()  # answered one after the other, nobody would be
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Waiting)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    port = server.server_port
+    found = read_all([f"127.0.0.1:{port}", f"127.0.0.1:{port}", f"127.0.0.1:{port}"])
+    server.shutdown()
+    server.server_close()
+    assert [(one.address, one.trouble) for one in found] == [(f"127.0.0.1:{port}", None)] * 3
 
 
 @pytest.mark.parametrize("text", ["http://a:1", "a", "a:0", "a:1,b", "a:99999", "u@a:1"])
