@@ -81,7 +81,7 @@ def test_a_frozen_processor_that_wakes_up_writes_nothing_of_what_another_took_ov
     stack.wait_for(2_000)
     # The frozen one may hold its rows' locks until the server ends its transaction (rule 6: 30 s at most).
     taken = lambda: sum(c.messages for c in stack.ledger().values()) > 2_500  # noqa: E731
-    eventually(taken, seconds=90, what="the other to take over")
+    eventually(taken, seconds=180, what="the other to take over")
     frozen.thaw()
     stack.wait_for(2_000)
     assert stack.settled() == []
