@@ -2,7 +2,7 @@
 
 Each pair of spelling and property is worked out once, exactly (pint on fractions), and cached; per reading there is a
 multiplication left. What is ambiguous or of another dimension is refused: there is no guess here. The spellings are
-data, in `spellings`.
+data, in `spellings`; what is not among them is read by UCUM's own rules (`ucum`).
 """
 
 import re
@@ -14,7 +14,9 @@ from typing import Any, NamedTuple
 import pint
 
 from processors.standard.observation import Reason
-from processors.standard.spellings import DEFINITIONS, FOR_PROPERTY, UNITS
+from processors.standard.spellings import DEFINITIONS, FOR_PROPERTY, NUMBERS, UNITS
+from processors.standard.ucum import expression
+from processors.standard.unece import CODES
 from processors.standard.vocabulary import VOCABULARY, ObservedProperty
 
 LONGEST = 64  # longer than any unit; keeps junk out of the cache
@@ -65,7 +67,11 @@ def canonical(spelling: str, to_property: ObservedProperty) -> str | Reason:
 def _codes(spelling: str) -> tuple[str, ...]:
     if len(spelling) > LONGEST:
         return ()
-    return _spelled().get(normal(spelling), ())
+    text = normal(spelling)
+    known = _spelled().get(text)
+    if known is not None:
+        return known
+    return (text,) if expression(text) else ()
 
 
 @cache
@@ -74,6 +80,10 @@ def _spelled() -> dict[str, tuple[str, ...]]:
     for code, (_, spellings) in UNITS.items():
         for spelling in spellings.split("|"):
             found[spelling] = (*found.get(spelling, ()), code)
+    listed = found.keys() | {""}
+    for code, common in CODES.items():  # UN/CEFACT's, as NGSI and others send them
+        if common not in listed and not common.isdigit():
+            found[common] = (*found.get(common, ()), code)
     return found
 
 
@@ -84,6 +94,9 @@ def between(spelling: str, other: str) -> Affine | Reason:
     if not pairs:
         return Reason.UNKNOWN_UNIT
     found = {made for pair in pairs if isinstance(made := _affine(*pair), Affine)}
+    if not found:
+        numbers = {NUMBERS[code] / NUMBERS[to] for code, to in pairs if code in NUMBERS and to in NUMBERS}
+        found = {Affine(float(factor), 0.0) for factor in numbers}
     if len(found) == 1:
         return found.pop()
     return Reason.UNKNOWN_UNIT if found else Reason.WRONG_DIMENSION
@@ -94,12 +107,12 @@ def _between(code: str, to_property: ObservedProperty) -> Affine | Reason:
     return _affine(code, to_property.unit) if special is None else Affine(special, 0.0)
 
 
-@lru_cache(maxsize=_CACHED)
+@lru_cache(maxsize=4 * _CACHED)  # all pairs of the table
 def _affine(code: str, to: str) -> Affine | Reason:
     if code == to:
         return IDENTITY
     ureg = _registry()
-    source, target = ureg.parse_units(UNITS[code][0]), ureg.parse_units(UNITS[to][0])
+    source, target = (ureg.parse_units(UNITS[one][0] if one in UNITS else expression(one)) for one in (code, to))
     if source.dimensionality != target.dimensionality:
         return Reason.WRONG_DIMENSION
     offset, one = (Fraction(ureg.Quantity(Fraction(raw), source).to(target).magnitude) for raw in (0, 1))

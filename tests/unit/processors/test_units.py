@@ -4,7 +4,7 @@ import pytest
 
 from processors.standard.observation import Reason
 from processors.standard.spellings import UNITS
-from processors.standard.units import IDENTITY, LONGEST, Affine, canonical, conversion
+from processors.standard.units import IDENTITY, LONGEST, Affine, between, canonical, conversion
 from processors.standard.vocabulary import VOCABULARY
 
 
@@ -56,6 +56,17 @@ def test_factors_agree_with_the_published_multipliers(code, multiplier, key, uni
         (250.0, "L", "water_volume_total", 0.25),
         (3.0, "l/m²", "precipitation", 3.0),
         (12.0, "ppm", "soil_nitrogen", 12.0),
+        (0.45, "1", "relative_humidity", 45.0),
+        (0.35, "m³/m³", "soil_moisture", 35.0),
+        (450.0, "‰", "relative_humidity", 45.0),
+        (8.1, "‰", "water_salinity", 8.1),
+        (3.0, "kg m-2", "precipitation", 3.0),
+        (5e-4, "kg m-2 s-1", "precipitation_rate", 1.8),
+        (3.2, "m ü. NHN", "water_level_nhn", 3.2),
+        (7.4, "CEL", "air_temperature", 7.4),
+        (20.0, "cbar", "soil_water_tension", 20.0),
+        (10.2, "mH2O", "water_pressure", 1.000278),
+        (12.0, "#", "bicycle_count", 12.0),
     ],
 )
 def test_values_arrive_in_the_unit_of_their_property(value, spelling, key, expected):
@@ -112,7 +123,12 @@ def test_parts_per_billion_become_mass_for_the_five_named_gases(key, factor):
         ("%", "co2"),
         ("m", "air_temperature"),
         ("°C", "relative_humidity"),
-        ("1", "relative_humidity"),
+        ("count", "relative_humidity"),
+        ("g/kg", "relative_humidity"),
+        ("1/h", "vehicle_count"),
+        ("kg/m2", "snow_depth"),
+        ("m+NHN", "water_level"),
+        ("L/s", "wind_speed"),
         ("dB", "device_rssi"),
         ("dBm", "noise_laeq"),
         ("W", "electric_apparent_power"),
@@ -130,10 +146,75 @@ def test_a_unit_of_another_dimension_is_refused(spelling, key):
 
 
 @pytest.mark.parametrize(
-    "spelling", ["", " ", "parsec", "IAQ", "PSU", "Mw", "dB(C)", "C\0", "\ud800", "m" * (LONGEST + 1)]
+    "spelling",
+    [
+        "",
+        " ",
+        "parsec",
+        "IAQ",
+        "PSU",
+        "Mw",
+        "dB(C)",
+        "C\x00",
+        "�",
+        "m" * (LONGEST + 1),
+        "m/",
+        "m//s",
+        "^",
+        "m s K g mol A",
+        "m0",
+        "m10",
+        "mmm",
+        "cd/m2",
+        "Bq",
+        "Gy/h",
+        "mBar/foo",
+        "(m)",
+        "m/()",
+    ],
 )
 def test_a_spelling_outside_the_table_is_no_unit(spelling):
     assert conversion(spelling, VOCABULARY["air_temperature"]) is Reason.UNKNOWN_UNIT
+
+
+@pytest.mark.parametrize(
+    ("value", "code", "key", "expected"),
+    [
+        (2.0, "mm/min", "precipitation_rate", 120.0),
+        (24.0, "mm/d", "precipitation_rate", 1.0),
+        (1.2e-8, "kg/m3", "pm2_5", 12.0),
+        (12.0, "ug.m-3", "pm2_5", 12.0),
+        (60.0, "m3/min", "water_flow_rate", 1.0),
+        (2.0, "L/(m2.h)", "precipitation_rate", 2.0),
+        (1.0, "[cft_i]/s", "water_flow_rate", 0.028316846592),
+        (600.0, "mm/min", "wind_speed", 0.01),
+        (101.325, "hPa", "air_pressure", 101.325),
+        (1.0, "GPa", "water_pressure", 10_000.0),
+        (86.4, "MJ/m2/d", "solar_irradiance", 1000.0),
+        (3000.0, "/min", "electric_frequency", 50.0),
+        (4184.0, "cal", "heat_energy_total", 4184 * 4.184 / 3.6e6),
+        (250.0, "mK", "air_temperature", -272.9),
+    ],
+)
+def test_what_ucums_rules_spell_needs_no_table(value, code, key, expected):
+    assert convert(value, code, key) == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("value", "one", "other", "expected"),
+    [
+        (50.0, "%", "1", 0.5),
+        (0.5, "1", "%", 50.0),
+        (5.0, "‰", "%", 0.5),
+        (10_000.0, "[ppm]", "%", 1.0),
+        (1.0, "[ppb]", "[ppm]", 0.001),
+        (1.0, "Sv/h", "uSv/h", 1e6),
+        (1.0, "t", "kg", 1000.0),
+    ],
+)
+def test_without_a_property_plain_numbers_convert_by_their_size(value, one, other, expected):
+    made = between(one, other)
+    assert value * made.factor + made.offset == pytest.approx(expected)
 
 
 def test_a_milliwatt_is_not_a_megawatt():
