@@ -26,7 +26,7 @@ def letter(number: int, offset: int, place: int | None, rejection: Rejection) ->
         rejection.device,
         rejection.channel,
         rejection.key,
-        rejection.value,
+        None if rejection.value is None else str(rejection.value),
         rejection.unit,
         rejection.time,
     )

@@ -7,6 +7,7 @@ epoch in a logger's history. The time nearest above a reading holds, and goes be
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from processors.dialects.strict_json import shown
 from processors.meaning import Told
 from processors.profiles import Clock
 from processors.standard import times
@@ -41,7 +42,7 @@ def dated(
         if isinstance(leaf, Reading) and isinstance(told, Told):
             rest.append(TIME)
             time, tests = _read(leaf, told.clock, zones, received_us)
-            raw = str(leaf.value if leaf.raw is None else leaf.raw)
+            raw = shown(leaf.value if leaf.raw is None else leaf.raw)
             if time is not None:
                 found.append(_Clocked(_above(leaf.key), leaf.device, time, tests, raw))
         else:
@@ -59,7 +60,7 @@ def _dated(reading: Reading, clocks: Sequence[_Clocked]) -> Leaf:
         if clocked.device == reading.device and reading.key.startswith(clocked.above):
             if not isinstance(clocked.time, Reason):
                 return reading._replace(time=clocked.time, tests=reading.tests | clocked.tests)
-            value = str(reading.value if reading.raw is None else reading.raw)
+            value = shown(reading.value if reading.raw is None else reading.raw)
             return Rejection(
                 clocked.time,
                 f"time {clocked.raw!r:.80} of the device is none",

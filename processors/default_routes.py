@@ -25,7 +25,7 @@ class Usual(NamedTuple):
 
 # In this order, the catch-all last.
 ORDER: Mapping[str, Usual] = {
-    "hanse": Usual(("hanse/+/+/+",)),
+    "hanse": Usual(("hanse/#",)),
     "ttn": Usual(
         ("v3/+/devices/+/up", "v3/+/devices/+/up/normalized"),
         (

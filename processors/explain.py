@@ -19,7 +19,7 @@ from pydantic_core import from_json
 from rich.console import Console
 
 from ingest.city import load
-from processors.dialects.strict_json import kind
+from processors.dialects.strict_json import Written, kind
 from processors.explain_table import show
 from processors.explaining import Explained, Explainer, Row, Told
 from processors.matching import NO_PROFILES, load_profiles
@@ -157,7 +157,9 @@ def raw_value(leaf: Leaf, numbers: Numbers) -> Any:
     if isinstance(leaf, Rejection):
         infinite = _INFINITE.get(leaf.value or "")
         token = None if infinite is None else numbers.written(infinite, leaf.key)
-        return leaf.value if token is None else marked(token)
+        if token is None:
+            return _unwritten(leaf.value) if isinstance(leaf.value, Written) else leaf.value
+        return marked(token)
     if not isinstance(leaf, Reading):
         return None
     if leaf.raw is not None or leaf.value is None:
@@ -166,6 +168,14 @@ def raw_value(leaf: Leaf, numbers: Numbers) -> Any:
     if token is not None:
         return marked(token)
     return int(leaf.value) if leaf.value.is_integer() and abs(leaf.value) < 2**53 else leaf.value
+
+
+def _unwritten(text: Written) -> Any:
+    """A value of a rejection as it came; where it is no JSON (CBOR's NaN), its text."""
+    try:
+        return from_json(text, allow_inf_nan=False)
+    except ValueError:
+        return str(text)
 
 
 def _observation(row: Row, numbers: Numbers) -> Json:

@@ -32,6 +32,7 @@ _GROWTH = 4096
 DEGREES = 360.0
 MISSING = int(Quality.MISSING)
 SENTINEL = Ignored("sentinel")
+CLOSED = frozenset({"hanse"})  # dialects whose keys are the vocabulary's own or nothing
 
 SlotKey = tuple[int, str, str, str, str | None, str | None, str]
 
@@ -152,6 +153,8 @@ class Mapping:
         `models` are those of its message.
         """
         if not isinstance(leaf, Rejection) or leaf.reason is not Reason.UNMAPPED_PROPERTY or leaf.value is None:
+            return leaf
+        if self._scopes[scope].dialect in CLOSED:
             return leaf
         device, key = leaf.device, leaf.key
         if device is None or key is None:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from processors.matching import Matcher, Rule
 from processors.profiles import Clock, Key
-from processors.selfevident import NoObservation, meaning
+from processors.selfevident import NoObservation, Unfit, meaning
 from processors.standard import units
 from processors.standard.observation import Ignored, Reading, Reason
 from processors.standard.vocabulary import VOCABULARY, ObservedProperty
@@ -61,6 +61,8 @@ def find(matcher: Matcher, dialect: str, filters: frozenset[str], reading: Readi
         return Refused(Reason.UNMAPPED_PROPERTY, _unknown(reading))
     if isinstance(evident, NoObservation):
         return NO_OBSERVATION
+    if isinstance(evident, Unfit):
+        return _converted("key", VOCABULARY[evident.property], reading.channel, evident.unit, None)
     channel = reading.channel if evident.channel is None else evident.channel
     return _converted("key", VOCABULARY[evident.property], channel, evident.unit, None)
 

@@ -39,18 +39,25 @@ class Evident(NamedTuple):
     channel: str | None = None
 
 
+class Unfit(NamedTuple):
+    """The key says what it is, but the unit beside it is none of that: which of the two is wrong, nobody knows."""
+
+    property: str
+    unit: str
+
+
 class NoObservation(NamedTuple):
     """The key names a setting, a limit, a version or a counter of frames."""
 
 
 @lru_cache(maxsize=_CACHED)
-def meaning(key: str, unit: str | None, dialect: str) -> Evident | NoObservation | None:
+def meaning(key: str, unit: str | None, dialect: str) -> Evident | Unfit | NoObservation | None:
     """What a key (its whole path) means with the unit that came beside it; None where that is not certain."""
     if len(key) > LONGEST_KEY:
         return None
     if (metered := _obis(key)) is not None:
         name, channel = metered
-        return _with_unit(_Named((name,), channel), (), unit)
+        return _with_unit(_Named((name,), channel), (), unit) or (Unfit(name, unit) if unit else None)
     spelled, bracketed = key, None
     if brackets := _BRACKETS.fullmatch(key):
         spelled, bracketed = brackets["name"], brackets["unit"]
@@ -76,6 +83,9 @@ def meaning(key: str, unit: str | None, dialect: str) -> Evident | NoObservation
             found = found._replace(channel=_one_of_several(spelled))
     if house and found is not None and found.property == "dew_point_temperature":
         return None  # calculated by the chip, wherever it hangs
+    if found is None and beside:
+        known = _candidates(whole, plain=False) or _candidates(last, plain=False)
+        return None if known is None else Unfit(known.properties[0], beside)
     return found
 
 
@@ -83,6 +93,8 @@ def words(text: str) -> str:
     """A key's words in lower case, joined by `_`: LuftTemperatur, luft-temperatur and Luft Temperatur are one."""
     if _WORDS.fullmatch(text):
         return text
+    if "MW" in text:  # in lower case it would be a thousandth of a watt as well
+        text = text.replace("MW", " megaw")
     spaced = _HUMP.sub("_", unicodedata.normalize("NFKC", text).translate(_UMLAUTS)).replace("μ", "u")
     return _APART.sub("_", spaced.lower()).strip("_")
 
@@ -156,6 +168,13 @@ def _with_unit(named: _Named, inside: tuple[str, ...], beside: str | None) -> Ev
                 continue
             if allowed is None or units.canonical(spelling, observed) in allowed:
                 found.append(Evident(name, spelling, named.channel))
+    if not found:
+        found = [
+            Evident(above, spelling, named.channel)
+            for name in named.properties
+            for spelling in inside or (beside or "",)
+            if (above := names.ABOVE_NHN.get(name)) and units.canonical(spelling, VOCABULARY[above]) == "m{NHN}"
+        ]
     return found[0] if len(found) == 1 else None
 
 

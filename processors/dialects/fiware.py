@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 from processors.dialects.leaves import NO_OBSERVATION, At, device_name
 from processors.dialects.strict_json import shown
 from processors.standard.observation import Ignored, Reason, Rejection
-from processors.standard.times import parse
+from processors.standard.times import instant
 
 _ATTRIBUTES = "attrs"
 _COMMANDS = frozenset({"cmd", "cmdexe", "commands", "values"})
@@ -36,8 +36,8 @@ def timed(at: At, text: Any, name: str) -> At:
     """The same place with the time that a measure brings, or why that is none. Null: it brings none."""
     if text is None:
         return at
-    time = parse(text.strip()) if isinstance(text, str) else Reason.INVALID_TIME
+    time = instant(text.strip()) if isinstance(text, str) else Reason.INVALID_TIME
     if isinstance(time, Reason):
-        detail = f"{name} {shown(text)!r:.60} is no RFC 3339 time with a zone"
+        detail = f"{name} {shown(text)!r:.60} is no ISO 8601 time with a zone"
         return at._replace(time=None, fault=(time, detail))
     return at._replace(time=time, fault=None)

@@ -35,7 +35,8 @@ _GROUPS = r"[0-9]{1,3}(?:\.[0-9]{3})+,[0-9]+|[0-9]{1,3}(?:,[0-9]{3})+\.[0-9]+"
 _COMMA = rf"{_SIGN}(?:{_GROUPS}|[0-9]*,[0-9]+{_EXPONENT})"
 # A unit begins with a letter or one of these signs, and holds nothing that could be part of a second number or a list.
 _UNIT = r"(?P<unit>(?:[^\W\d_]|[%‰°º˚℃℉])[^,;:=\"'\\<>|\x00-\x1f\ud800-\udfff]{0,30})"
-_REST = rf"(?![.,0-9])\s*{_UNIT}?"
+# Between them a blank, or the asterisk of meters (IEC 62056-21); what holds digits side by side is an identity.
+_REST = rf"(?![.,0-9])(?:\s*\*?\s*(?!\S*[0-9][0-9]){_UNIT})?"
 _WITH_POINT = re.compile(rf"(?P<number>{_POINT}){_REST}")
 _WITH_COMMA = re.compile(rf"(?P<number>{_COMMA}|{_POINT}){_REST}")
 _CODE = re.compile(r"[+-]?0[xX]")

@@ -15,7 +15,7 @@ from processors.dialects.free_text import Missing, Quantity, read
 from processors.dialects.leaves import NO_OBSERVATION, SECOND_COPY, collected
 from processors.dialects.strict_json import kind, load, number, shown, storable
 from processors.standard.observation import Decoded, Leaf, Message, Quality, Reading, Reason, Rejection
-from processors.standard.times import local
+from processors.standard.times import local, rfc3339
 from processors.standard.units import LONGEST as LONGEST_UNIT
 from processors.standard.zones import UTC, Zones
 
@@ -35,10 +35,17 @@ OPTIONS = {
     "ignore": options.texts("key paths that are no observations"),
 }
 _EPOCHS = {"s": (1_000_000, 1), "ms": (1_000, 1), "us": (1, 1), "ns": (1, 1_000)}  # times and by: microseconds
+_NUMBERED = frozenset({"ts", "values"})  # ThingsBoard's telemetry, whose API says that ts is in milliseconds
 _TIMES = ("time", "timestamp", "ts", "datetime", "date", "dateutc", "zeit", "zeitstempel")
-_NAMES = ("name", "key", "parameter", "sensor", "property", "type")
-_VALUES = ("value", "wert")
-_UNITS = ("unit", "units", "uom", "einheit")
+# What names a reading: whose or which it is, and what it is of; both together are a path.
+_NAMES = ("name", "key", "sensor", "type")
+_QUANTITIES = (
+    *("property", "parameter", "observedproperty", "observed_property", "quantity", "measurement", "metric"),
+    *("component", "pollutant", "messgroesse", "messgröße"),
+)
+_VALUES = ("value", "wert", "val", "messwert")
+_UNITS = ("unit", "units", "uom", "einheit", "unitofmeasurement", "unit_of_measurement")
+_BESIDE = ("_unit", "_units", "_uom", "_einheit", "unit", "einheit")  # co2_unit says the unit of co2
 _GERMAN = re.compile(r"(\d\d?)\.(\d\d?)\.(\d{4})(?:[ ,T]+(\d\d?):(\d\d)(?::(\d\d))?)?", re.ASCII)
 _DAY = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 
@@ -70,13 +77,25 @@ def decode(message: Message) -> Decoded:
         if text is None:
             return body
         body = text
-    bare = not isinstance(body, dict | list)
+    alone = isinstance(body, dict) and _alone(body)
+    bare = alone or not isinstance(body, dict | list)
     device = _topic_device(message, bare=bare)
     at = _At(device, None, 0, None, model, message)
     key = message.topic.rpartition("/")[2]
-    leaves = [_leaf(key, body, None, at)] if bare else _walk(body, "", at)
+    if alone:
+        body = {key: body}
+    leaves = [_leaf(key, body, None, at)] if bare and not alone else _walk(body, "", at)
     found = collected(leaves, message, device or None)
     return _once(found) if isinstance(found, list) else found
+
+
+def _alone(body: dict[str, Any]) -> bool:
+    """Whether an object is one value with its unit, so that only the topic names it: {"value": 12, "unit": "cm"}."""
+    names = _lowered(body)
+    value = _first(names, _VALUES)
+    if value is None or isinstance(body[value], dict | list) or _unit(body, names) is None:
+        return False
+    return names.keys() <= {*_VALUES, *_UNITS, *_TIMES}
 
 
 def _once(found: list[Leaf]) -> list[Leaf]:
@@ -139,11 +158,13 @@ def _entry(place: int, entry: Any, prefix: str, at: _At) -> Iterator[Leaf]:
 def _members(node: dict[str, Any], names: _Names, used: set[str], prefix: str, at: _At) -> Iterator[Leaf]:
     named = _triplet(node, names)
     if named is not None:
-        yield _leaf(f"{prefix}{named}"[:LONGEST_NAME], node[_first(names, _VALUES) or ""], _unit(node, names), at)
+        name, value, unit = named
+        yield _leaf(f"{prefix}{name}"[:LONGEST_NAME], node[value], unit, at)
         return
+    units = _units_beside(node, names)
     for name, value in node.items():
         path = f"{prefix}{name}"
-        if name in used:
+        if name in used or (units and name in units.values()):
             yield NO_OBSERVATION
         elif len(path) > LONGEST_NAME:
             yield _leaf(f"{path[: LONGEST_NAME - 1]}…", shown(value), None, at)
@@ -157,7 +178,19 @@ def _members(node: dict[str, Any], names: _Names, used: set[str], prefix: str, a
         elif isinstance(value, list):
             yield from _walk(value, f"{path}.", at)
         else:
-            yield _leaf(path, value, None, at)
+            yield _leaf(path, value, node[units[name]] if name in units else None, at)
+
+
+def _units_beside(node: dict[str, Any], names: _Names) -> dict[str, str]:
+    """Members that say the unit of a neighbour, by its name: {"co2": 450, "co2_unit": "ppm"}."""
+    found: dict[str, str] = {}
+    for lower, name in names.items():
+        if lower.endswith(_BESIDE) and isinstance(node[name], str) and 0 < len(node[name]) <= LONGEST_UNIT:
+            ending = next(one for one in _BESIDE if lower.endswith(one))
+            of = names.get(lower.removesuffix(ending))
+            if of is not None and not isinstance(node[of], dict | list) and storable(node[name]):
+                found[of] = name
+    return found
 
 
 def _lowered(node: dict[str, Any]) -> _Names:
@@ -174,13 +207,19 @@ def _first(names: _Names, usual: tuple[str, ...]) -> str | None:
     raise AssertionError("not disjoint, but without a common name")
 
 
-def _triplet(node: dict[str, Any], names: _Names) -> str | None:
-    """The name in {"name": …, "value": …}, if it is one."""
-    name = _first(names, _NAMES)
+def _triplet(node: dict[str, Any], names: _Names) -> tuple[str, str, str | None] | None:
+    """Name, the value's member and unit in {"name": …, "value": …, "unit": …}, if it is one; or in SenML's n, v, u."""
     value = _first(names, _VALUES)
-    if name is None or value is None or isinstance(node[value], dict | list):
-        return None
-    return node[name] if isinstance(node[name], str) and node[name] else None
+    if value is None:
+        if "n" not in names or "v" not in names:
+            return None
+        value, said, unit = names["v"], [node[names["n"]]], node.get(names.get("u", ""))
+        unit = unit if isinstance(unit, str) and 0 < len(unit) <= LONGEST_UNIT and storable(unit) else None
+    else:
+        said = [node[one] for usual in (_NAMES, _QUANTITIES) if (one := _first(names, usual)) is not None]
+        unit = _unit(node, names)
+    parts = [one for one in said if isinstance(one, str) and one]
+    return None if not parts or isinstance(node[value], dict | list) else (".".join(parts), value, unit)
 
 
 def _unit(node: dict[str, Any], names: _Names) -> str | None:
@@ -208,6 +247,8 @@ def _of(node: dict[str, Any], names: _Names, at: _At) -> tuple[_At, set[str]]:
     if isinstance(text, str) and _DAY.fullmatch(text) and clock not in {None, name} and isinstance(node[clock], str):
         used.add(str(clock))  # {"date": "2026-11-23", "time": "10:00:00"}
         text = f"{text} {node[clock]}"
+    if node.keys() == _NUMBERED and type(text) is int and 0 <= text <= LATEST_US // 1000:
+        text = text if "epoch" in at.message.options else rfc3339(text * 1000)
     return _timed(at, text, utc=name.lower() == "dateutc"), used
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from processors.dialects.leaves import SECOND_COPY, At, clipped, collected, device_name, leaf, refused, too_many
 from processors.dialects.strict_json import kind, load_object, shown, storable
 from processors.standard.observation import Decoded, Leaf, Message, Reason, Rejection
-from processors.standard.times import parse
+from processors.standard.times import instant
 
 FILTERS = ("edis/pegelonline/#",)
 
@@ -119,7 +119,7 @@ def _meaning(key: str, unit: Any) -> tuple[str | None, str | None]:
 def _timed(at: At, text: Any) -> At:
     if text is None:
         return at
-    time = parse(text) if isinstance(text, str) else Reason.INVALID_TIME
+    time = instant(text) if isinstance(text, str) else Reason.INVALID_TIME
     if isinstance(time, Reason):
-        return at._replace(fault=(time, f"timestamp {shown(text)!r} is no RFC 3339 time with a zone"))
+        return at._replace(fault=(time, f"timestamp {shown(text)!r} is no ISO 8601 time with a zone"))
     return at._replace(time=time)

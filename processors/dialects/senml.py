@@ -22,6 +22,7 @@ from processors.dialects.leaves import (
     collected,
     device_name,
     leaf,
+    refused,
     too_many,
 )
 from processors.dialects.strict_json import kind, load, shown, storable
@@ -52,7 +53,10 @@ _SOUND = {
 }
 _UNSEEN: frozenset[type] = frozenset()
 
-MEANINGS = {"%EL": ("device_battery_level", "%")}
+MEANINGS = {"%EL": ("device_battery_level", "%EL")}
+# RFC 8428 (12.1, note 2): the name suggests a percentage, "it is however NOT a percentage, but the absolute ratio". Who
+# sends more than 1 can't have meant that; below it nobody knows.
+_RATIO = "by RFC 8428 % is a ratio up to 1, yet many send a percentage; say /, /100, %RH or %EL"
 _POSITIONS = frozenset({"lat", "lon"})
 
 # A device URN (RFC 9039) and what follows it.
@@ -194,7 +198,11 @@ def _readings(
     meaning, fixed = MEANINGS.get(unit or "", (None, unit))
     found: list[Leaf] = []
     if "v" in fields:
-        found.append(leaf(key, _sum(base["bv"], fields["v"]), at, meaning, fixed))
+        resolved = _sum(base["bv"], fields["v"])
+        if unit == "%" and 0 < abs(resolved) <= 1:
+            found.append(refused(Reason.UNKNOWN_UNIT, f"{key}: {_RATIO}", key, fields["v"], at, unit))
+        else:
+            found.append(leaf(key, resolved, at, meaning, fixed))
     elif "vb" in fields:
         found.append(leaf(key, fields["vb"], at, None, unit))
     elif "vs" in fields or "vd" in fields:

@@ -21,6 +21,12 @@ _written = json.JSONEncoder(ensure_ascii=False).encode  # made once: making one 
 _LONGEST_INTEGER = 18  # digits that need no second thought; Python refuses to read 4,300 of them
 
 
+class Written(str):
+    """The JSON text of a value that was no string, so that it can be shown again as what it was."""
+
+    __slots__ = ()
+
+
 class _TokenError(ValueError):
     pass
 
@@ -70,7 +76,7 @@ def kind(value: object) -> str:
 
 def shown(value: object) -> str:
     """A raw value as text for a dead letter: strings as they are, the rest as JSON, clipped."""
-    text = value if isinstance(value, str) else _written(value)
+    text = value if isinstance(value, str) else Written(_written(value))
     return text if len(text) <= LONGEST_VALUE else text[: LONGEST_VALUE - 1] + "…"
 
 

@@ -12,7 +12,7 @@ from processors.dialects.fiware import Address, address, timed
 from processors.dialects.leaves import NO_OBSERVATION, At, clipped, collected, leaf
 from processors.dialects.strict_json import shown
 from processors.standard.observation import Decoded, Leaf, Message, Reason, Rejection
-from processors.standard.times import parse
+from processors.standard.times import instant
 
 FILTERS = ("/ul/+/+/attrs", "/ul/+/+/attrs/+", "ul/+/+/attrs", "ul/+/+/attrs/+")
 
@@ -50,7 +50,7 @@ def _group(group: str, at: At) -> Iterator[Leaf]:
 
 
 def _is_time(text: str) -> bool:
-    return parse(text.strip()) is not Reason.INVALID_TIME
+    return instant(text.strip()) is not Reason.INVALID_TIME
 
 
 def _value(name: str, value: str, at: At) -> Leaf:

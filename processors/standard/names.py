@@ -23,7 +23,8 @@ NAMES: dict[str, str] = {
     "luftdruck_absolut baro_abs",
     "air_pressure_sea_level": "sea_level_pressure pressure_sea_level pressure_msl msl_pressure mslp qnh qff "
     "luftdruck_nn luftdruck_nhn luftdruck_meereshoehe reduced_pressure luftdruck_reduziert",
-    "wind_speed": "windgeschwindigkeit wind_geschwindigkeit wind_speed_avg windspeed_avg wind_speed_mean "
+    "wind_speed": "wind_velocity wind_avg avg_wind average_wind_speed "
+    "windgeschwindigkeit wind_geschwindigkeit wind_speed_avg windspeed_avg wind_speed_mean "
     "mean_wind_speed avg_wind_speed",
     "wind_speed_gust": "wind_gust gust_speed wind_gust_speed windboe windboeen windspitze "
     "boeengeschwindigkeit",
@@ -35,7 +36,7 @@ NAMES: dict[str, str] = {
     "snow_depth": "snow_height schneehoehe",
     "solar_irradiance": "solar_radiation global_radiation solarradiation globalstrahlung solarstrahlung irradiance "
     "solare_einstrahlung",
-    "illuminance": "beleuchtungsstaerke lux",
+    "illuminance": "beleuchtungsstaerke lux light_lux light_level_lux",
     "uv_index": "uv_index uvindex",
     "cloud_cover": "cloud_coverage cloudiness bewoelkung bedeckungsgrad wolkenbedeckung",
     "ambient_dose_rate": "dose_rate ortsdosisleistung dosisleistung gamma_dose_rate",
@@ -49,7 +50,7 @@ NAMES: dict[str, str] = {
     "o3": "ozone ozon",
     "so2": "sulfur_dioxide sulphur_dioxide schwefeldioxid",
     "co": "carbon_monoxide kohlenmonoxid kohlenstoffmonoxid",
-    "co2": "carbon_dioxide kohlendioxid kohlenstoffdioxid",
+    "co2": "co2_concentration carbon_dioxide kohlendioxid kohlenstoffdioxid",
     "nh3": "ammonia ammoniak",
     "h2s": "hydrogen_sulfide hydrogen_sulphide schwefelwasserstoff",
     "benzene": "benzol c6h6",
@@ -62,7 +63,6 @@ NAMES: dict[str, str] = {
     "water_salinity": "salinity salzgehalt salinitaet",
     "water_dissolved_oxygen": "dissolved_oxygen sauerstoffgehalt geloester_sauerstoff",
     "water_turbidity": "turbidity truebung",
-    "groundwater_level": "grundwasserstand",
     "wave_height_significant": "significant_wave_height signifikante_wellenhoehe",
     # energy
     "electric_energy_import": "energy_import import_energy energy_imported imported_energy active_energy_import "
@@ -122,9 +122,16 @@ PLAIN: dict[str, str] = {
     "battery": "device_battery_level device_battery_voltage",
     "batterie": "device_battery_level device_battery_voltage",
     "akku": "device_battery_level device_battery_voltage",
+    "grundwasserstand": "groundwater_level",
 }
-# The units that make a plain name certain: a pressure in hPa is the air's, one in bar may be a pipe's.
-PLAIN_UNITS: dict[str, frozenset[str]] = {"air_pressure": frozenset({"hPa", "mbar"})}
+# The units that make a plain name certain: a pressure in hPa is the air's, one in bar may be a pipe's; a groundwater
+# level in metres may as well be the depth below ground.
+PLAIN_UNITS: dict[str, frozenset[str]] = {
+    "air_pressure": frozenset({"hPa", "mbar"}),
+    "groundwater_level": frozenset({"m{NHN}"}),
+}
+# Levels above a gauge's zero, unless the unit names the datum.
+ABOVE_NHN: dict[str, str] = {"water_level": "water_level_nhn"}
 SMART_HOME = frozenset({"homie", "shelly", "tasmota", "zigbee2mqtt"})
 # Names of objects around a plain name that leave it what it is; any other (water, soil, board, probe, …) takes it away.
 _AROUND_PLAIN = (
@@ -193,14 +200,16 @@ _SUFFIXES = {
     "mg/m3": "mgm3",
     "mg/L": "mgl",
     "NTU": "ntu",
+    "m ü.NHN": "mnhn muenhn muebernhn",
+    "g/kg": "gkg gperkg",
     "mm": "mm",
     "cm": "cm",
     "m": "m meter",
     "km": "km",
     "in": "in inch",
-    "m/s": "ms mps",
+    "m/s": "ms mps mpers",
     "ms": "ms",
-    "km/h": "kmh kph",
+    "km/h": "kmh kph kmperh",
     "mph": "mph",
     "kn": "kn kts knots",
     "mm/h": "mmh",
@@ -210,8 +219,10 @@ _SUFFIXES = {
     "W/m2": "wm2",
     "Wh": "wh",
     "kWh": "kwh",
+    "MWh": "megawh",
     "W": "w watt",
     "kW": "kw",
+    "MW": "megaw",
     "VA": "va",
     "var": "var",
     "kvar": "kvar",

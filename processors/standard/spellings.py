@@ -182,7 +182,7 @@ UNITS: dict[str, tuple[str, str]] = {
     "1": (
         "hanse_count",
         (
-            "1|count|counts|Count|pcs|pcs.|Stk|Stk.|Stück|Anzahl|#|{#}|{count}|vehicles|vehicle|veh|cars|Fahrzeuge|Kfz|KFZ"
+            "1|/|count|counts|Count|pcs|pcs.|Stk|Stk.|Stück|Anzahl|#|{#}|{count}|vehicles|vehicle|veh|cars|Fahrzeuge|Kfz|KFZ"
             "|Fzg|bikes|bicycles|cyclists|Fahrräder|Räder|pedestrians|Fußgänger|persons|people|Personen|spaces|spots|Plätze"
             "|Stellplätze"
         ),

@@ -25,6 +25,18 @@ _FORM = re.compile(
     r"(\d{4}-\d\d-\d\d)[Tt ]([01]\d|2[0-3]):([0-5]\d):([0-5]\d|60)(?:\.(\d+))?([Zz]|[+-](?:[01]\d|2[0-3]):[0-5]\d)?",
     re.ASCII,
 )
+# ISO 8601's other forms of an instant, and zones as people write them: each can be read in one way only.
+_ISO = re.compile(
+    r"(?P<year>\d{4})(?P<dash>[-/]?)(?P<month>\d\d)(?P=dash)(?P<day>\d\d)(?:[Tt]| +)"
+    r"(?P<hour>\d\d)(?P<colon>:?)(?P<minute>\d\d)(?:(?P=colon)(?P<second>\d\d)(?:[.,](?P<fraction>\d+))?)?"
+    r" *(?:(?P<sign>[+-])(?P<hours>\d\d):?(?P<minutes>\d\d)?|(?P<zone>[A-Za-z]+))?",
+    re.ASCII,
+)
+_ZONES = {
+    **dict.fromkeys(("Z", "UTC", "GMT"), "Z"),
+    **dict.fromkeys(("CET", "MEZ"), "+01:00"),
+    **dict.fromkeys(("CEST", "MESZ"), "+02:00"),
+}
 _WITH_OFFSET = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?[+-]\d\d:[0-5]\d", re.ASCII)
 
 
@@ -36,6 +48,29 @@ def parse(text: str) -> int | Reason:
     """
     at = _quick(text)
     return _parse_any(text) if at is None else at
+
+
+def instant(text: str) -> int | Reason:
+    """The same of any form of ISO 8601 that names one instant (20261123T1000Z, 2026-11-23T11:00+01)."""
+    at = parse(text)
+    if at is not Reason.INVALID_TIME:
+        return at
+    plain = _as_rfc3339(text)
+    return at if plain is None else parse(plain)
+
+
+def _as_rfc3339(text: str) -> str | None:
+    form = _ISO.fullmatch(text.strip())
+    if form is None:
+        return None
+    zone = "" if form["zone"] is None else _ZONES.get(form["zone"].upper())
+    if zone is None:
+        return None
+    if form["sign"]:
+        zone = f"{form['sign']}{form['hours']}:{form['minutes'] or '00'}"
+    fraction = f".{form['fraction']}" if form["fraction"] else ""
+    date = f"{form['year']}-{form['month']}-{form['day']}"
+    return f"{date}T{form['hour']}:{form['minute']}:{form['second'] or '00'}{fraction}{zone}"
 
 
 def _quick(text: str) -> int | None:
@@ -82,7 +117,10 @@ def local(when: str | datetime, zones: Zones, device: str, received_us: int) -> 
             return known, 0
         read = _wall_clock(when)
         if read is None:
-            return Reason.INVALID_TIME
+            when = _as_rfc3339(when) or ""
+            read = _wall_clock(when)
+            if read is None:
+                return Reason.INVALID_TIME
         wall, leap, own = read
         if own is not None:
             at = parse(when)

@@ -165,6 +165,34 @@ def test_rejections_come_in_the_order_of_the_readings() -> None:
     assert [one["raw_value"] for one in late["rejections"]] == [45.32, 99, 3]
 
 
+@pytest.mark.parametrize("value", [True, 7, 7.25, [1, {"a": None}], {}, "true", "7", None, 12345678901234567890123])
+def test_a_refused_value_is_shown_as_it_came(value: Any) -> None:
+    body = {"v": 1, "device": "d", "readings": [{"property": "no_such", "value": value, "unit": "Cel"}]}
+    (refused,) = answers({"topic": "hanse/rostock/weather/d", "payload": json.dumps(body)})
+    (rejection,) = refused["rejections"]
+    assert rejection["reason"] == "unmapped_property"
+    assert rejection["raw_value"] == value
+    assert type(rejection["raw_value"]) is type(value)
+
+
+def test_the_native_message_knows_the_vocabularys_own_names_only() -> None:
+    body = {"v": 1, "device": "d", "readings": [{"property": "Air_Temperature", "value": 7.4, "unit": "Cel"}]}
+    (refused,) = answers({"topic": "hanse/rostock/weather/d", "payload": json.dumps(body)})
+    assert [one["reason"] for one in refused["rejections"]] == ["unmapped_property"]
+
+
+def test_a_stated_unit_that_is_none_of_an_evident_key_is_what_is_refused() -> None:
+    body = {"air_temperature": {"value": 1, "unit": "hPa"}, "co2": {"value": 1, "unit": "foo"}, "Luftdruck": 1013}
+    (refused,) = answers({"topic": "stadt/x", "payload": json.dumps(body)})
+    assert [one["reason"] for one in refused["rejections"]] == ["wrong_dimension", "unknown_unit", "unmapped_property"]
+
+
+def test_a_native_topic_with_more_levels_names_a_device_with_slashes() -> None:
+    body = {"v": 1, "device": "a/b", "readings": [{"property": "air_temperature", "value": 7.4, "unit": "Cel"}]}
+    (taken,) = answers({"topic": "hanse/rostock/weather/a/b", "payload": json.dumps(body)})
+    assert [(taken["dialect"], one["device"]) for one in taken["observations"]] == [("hanse", "a/b")]
+
+
 def test_a_retained_copy_is_said_to_be_ignored() -> None:
     timeless = {**NATIVE, "time": None, "readings": NATIVE["readings"][:1]}
     (found,) = answers(line(payload=timeless, retain=True))
@@ -345,9 +373,11 @@ def test_what_does_not_convert_says_why_in_its_place() -> None:
         {"value": "1", "from": "m", "to": "cm"},
         {"value": 1, "from": "ppb", "to": "ug/m3"},
         {"value": 1, "from": "m", "to": "parsec"},
+        {"value": 1e308, "from": "km", "to": "mm"},
+        b'{"value": 1e400, "from": "Cel", "to": "K"}',
         {"value": 1, "from": "m", "to": "mm"},
     )
-    assert [set(one) for one in found] == [{"error"}] * 5 + [{"value"}]
+    assert [set(one) for one in found] == [{"error"}] * 7 + [{"value"}]
 
 
 def test_the_default_routes_name_every_dialect_and_nothing_else() -> None:

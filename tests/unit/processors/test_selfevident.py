@@ -2,7 +2,7 @@
 
 import pytest
 
-from processors.selfevident import Evident, NoObservation, meaning
+from processors.selfevident import Evident, NoObservation, Unfit, meaning
 from processors.standard import names, units
 from processors.standard.vocabulary import VOCABULARY
 
@@ -35,10 +35,19 @@ def found(key: str, unit: str | None = None, dialect: str = "ttn") -> str | None
         ("lux", "illuminance lx"),
         ("laeq_dBA", "noise_laeq dBA"),
         ("uv_index", "uv_index 1"),
+        ("wind_avg_m_s", "wind_speed m/s"),
+        ("light_lux", "illuminance lx"),
+        ("salinity_g/kg", "water_salinity g/kg"),
+        ("Wärmemenge_MWh", "heat_energy_total MWh"),
+        ("heat_energy_mWh", "None"),
+        ("Wasserstand_mNHN", "water_level_nhn m ü.NHN"),
+        ("Pegelstand [m ü. NHN]", "water_level_nhn m ü. NHN"),
+        ("Grundwasserstand_mNHN", "groundwater_level m ü.NHN"),
+        ("Grundwasserstand_m", "None"),
     ],
 )
 def test_a_unit_in_the_key_makes_it_certain(key: str, expected: str) -> None:
-    assert found(key) == expected
+    assert str(found(key)) == expected
 
 
 @pytest.mark.parametrize(
@@ -85,7 +94,6 @@ def test_a_unit_beside_the_key_makes_it_certain(key: str, unit: str, expected: s
         ("count", "1"),
         ("vehicle_count", "1"),
         ("eco2_ppm", None),
-        ("tvoc", "ppb"),
         ("flow", "m3/h"),
         ("level", "%"),
         ("fill_level", "%"),
@@ -103,6 +111,24 @@ def test_what_is_not_certain_is_not_answered(key: str, unit: str | None) -> None
 @pytest.mark.parametrize(("key", "unit"), [("temperature_C", "°F"), ("Temperatur [°C]", "K"), ("co2_ppm", "%")])
 def test_units_that_contradict_each_other_leave_nothing_certain(key: str, unit: str) -> None:
     assert meaning(key, unit, "ttn") is None
+
+
+@pytest.mark.parametrize(
+    ("key", "unit", "expected"),
+    [
+        ("tvoc", "ppb", "tvoc"),
+        ("air_temperature", "hPa", "air_temperature"),
+        ("station.Lufttemperatur", "parsec", "air_temperature"),
+        ("Lufttemperatur [hPa]", None, "air_temperature"),
+        ("1-0:1.8.0", "W", "electric_energy_import"),
+    ],
+)
+def test_a_name_that_is_certain_with_a_unit_that_is_not_its_own_is_told_apart_from_an_unknown_one(
+    key: str, unit: str | None, expected: str
+) -> None:
+    told = meaning(key, unit, "generic")
+    assert isinstance(told, Unfit)
+    assert told.property == expected
 
 
 @pytest.mark.parametrize("dialect", sorted(names.SMART_HOME))

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from processors.standard import times
 from processors.standard.observation import QualityTest, Reason
-from processors.standard.times import from_epoch, local, parse, rfc3339
+from processors.standard.times import from_epoch, instant, local, parse, rfc3339
 from processors.standard.zones import BERLIN, Zones
 
 AMBIGUOUS = int(QualityTest.LOCAL_TIME_AMBIGUOUS)
@@ -92,6 +92,52 @@ def test_a_time_without_a_zone_is_naive(text):
 )
 def test_what_is_no_rfc_3339_time_is_invalid(text):
     assert parse(text) is Reason.INVALID_TIME
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "2026-11-23T10:00Z",
+        "2026-11-23T11:00:00+0100",
+        "2026-11-23T11:00:00.000+01",
+        "20261123T100000Z",
+        "20261123T1000Z",
+        "2026/11/23 10:00:00 UTC",
+        "2026-11-23 11:00:00 MEZ",
+        "2026-11-23 12:00 cest",
+        "2026-11-23T10:00:00,000Z",
+        "2026-11-23 11:00:00 +0100",
+    ],
+)
+def test_other_forms_of_iso_8601_are_read_where_they_name_one_instant(text):
+    assert parse(text) is Reason.INVALID_TIME
+    assert instant(text) == us("2026-11-23T10:00:00Z")
+    assert local(text, BERLIN, "", 0) == (us("2026-11-23T10:00:00Z"), 0)
+
+
+@pytest.mark.parametrize("text", ["2026/11/23 11:00", "20261123 110000", "2026-11-23T11:00"])
+def test_other_forms_without_a_zone_are_naive_and_read_in_the_devices(text):
+    assert instant(text) is Reason.NAIVE_TIME
+    assert local(text, BERLIN, "", 0) == (us("2026-11-23T10:00:00Z"), 0)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "2026-11/23 10:00Z", "20261123100000", "2026-11-23", "11/23/2026 10:00", "26-11-23 10:00Z", "10:00Z"),
+        *(
+            "2026-11-23T10:00:00EST",
+            "2026-13-23T10:00Z",
+            "2026-11-23T25:00Z",
+            "2026-11-23T10:00:00.Z",
+            "2026-W48-1T10Z",
+        ),
+        *("2026-11-23T1000:00Z", "2026-11-23T10:00+25", "2026-11-23T10:00 Europe/Berlin"),
+    ],
+)
+def test_what_may_be_read_in_two_ways_or_none_is_no_instant(text):
+    assert instant(text) is Reason.INVALID_TIME
+    assert local(text, BERLIN, "", 0) is Reason.INVALID_TIME
 
 
 @given(
