@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from processors.dialects.leaves import most_keys, too_many
 from processors.dialects.sparkplug_schema import NAMES, elements, number
-from processors.dialects.strict_json import shown, storable
+from processors.dialects.strict_json import Written, shown, storable
 from processors.standard.observation import Decoded, Ignored, Leaf, Message, Quality, Reading, Reason, Rejection
 from processors.standard.units import LONGEST as LONGEST_UNIT
 
@@ -348,7 +348,7 @@ def _shown(value: Any) -> str:
         text = _text(value[:_SHOWN])
         return shown(value[:_SHOWN].hex() if text is None or not storable(text) else text)
     if isinstance(value, int | float):
-        return str(value).lower() if isinstance(value, bool) else str(value)
+        return Written(str(value).lower() if isinstance(value, bool) else str(value))
     return f"{type(value).__name__} of {value.ByteSize()} bytes"
 
 
