@@ -70,7 +70,7 @@ class _At(NamedTuple):
 def decode(message: Message) -> Decoded:
     """Leaves of whatever came. Never raises."""
     body = load(message.payload)
-    model = message.options.get("model")
+    model = message.options.get("model", _medium(body))
     model = model if isinstance(model, str) and len(model) <= LONGEST_NAME and storable(model) else ""
     if isinstance(body, Rejection):
         text = _bare(message.payload)
@@ -87,6 +87,13 @@ def decode(message: Message) -> Decoded:
     leaves = [_leaf(key, body, None, at)] if bare and not alone else _walk(body, "", at)
     found = collected(leaves, message, device or None)
     return _once(found) if isinstance(found, list) else found
+
+
+def _medium(body: Any) -> str | None:
+    """The model of a wmbusmeters telegram: a meter heard over M-Bus, whose keys mean what its medium makes of them."""
+    if not isinstance(body, dict) or not all(isinstance(body.get(name), str) for name in ("media", "meter", "id")):
+        return None
+    return f"wmbusmeters/{body['media']}"
 
 
 def _alone(body: dict[str, Any]) -> bool:
