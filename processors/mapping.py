@@ -19,6 +19,7 @@ from processors.meaning import Meaning, Refused, Told, find
 from processors.profiles import Key
 from processors.standard import quality
 from processors.standard.observation import Ignored, Leaf, Quality, Reading, Reason, Rejection
+from processors.standard.vocabulary import VOCABULARY
 from processors.standard.zones import Zones
 from storage.rows import Stream, StreamTable
 
@@ -140,6 +141,10 @@ class Mapping:
             return found
         if isinstance(found, Told):
             return TIME
+        if reading.raw.__class__ is bool and not (isinstance(found, Careful) and found.key.values):
+            observed = self.source(found.slot if isinstance(found, Careful) else found).property
+            if VOCABULARY[observed].kind != "state":
+                return Refused(Reason.NOT_A_NUMBER, f"{str(reading.raw).lower()} is no number; {observed} is no state")
         if isinstance(found, Careful):
             return _looked_up(found, reading)
         if reading.value is not None or reading.quality == MISSING:

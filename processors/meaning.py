@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from processors.matching import Matcher, Rule
 from processors.profiles import Clock, Key
-from processors.selfevident import NoObservation, Unfit, meaning
+from processors.selfevident import NoObservation, Unfit, meaning, misplaced
 from processors.standard import units
 from processors.standard.observation import Ignored, Reading, Reason
 from processors.standard.vocabulary import VOCABULARY, ObservedProperty
@@ -63,6 +63,10 @@ def find(matcher: Matcher, dialect: str, filters: frozenset[str], reading: Readi
         return NO_OBSERVATION
     if isinstance(evident, Unfit):
         return _converted("key", VOCABULARY[evident.property], reading.channel, evident.unit, None)
+    if misplaced(reading.device, evident.property, plain=evident.plain):
+        return Refused(
+            Reason.UNMAPPED_PROPERTY, f"{reading.device!r:.80} is not in the open air: a profile can say more"
+        )
     channel = reading.channel if evident.channel is None else evident.channel
     return _converted("key", VOCABULARY[evident.property], channel, evident.unit, None)
 

@@ -89,7 +89,7 @@ class Readings:
                 if isinstance(leaf, Reading):
                     found = find(scope, leaf)
                     value = leaf[3]
-                    if found.__class__ is not int or value is None:
+                    if found.__class__ is not int or value is None or leaf[10].__class__ is bool:
                         timed = timed or isinstance(found, Told)
                         judged = self.slots.judged(found, leaf)
                         if isinstance(judged, Refused):

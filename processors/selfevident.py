@@ -37,6 +37,7 @@ class Evident(NamedTuple):
     property: str
     unit: str
     channel: str | None = None
+    plain: bool = False  # the name alone says what, not of what
 
 
 class Unfit(NamedTuple):
@@ -79,6 +80,8 @@ def meaning(key: str, unit: str | None, dialect: str) -> Evident | Unfit | NoObs
         found = _named(last, beside, plain=_leaves_plain(around) and not house)
         if found is not None and found.property in names.OUTDOORS and not places.isdisjoint(names.INDOORS):
             return None
+        if found is not None and found.property == "water_level" and not places.isdisjoint(names.VESSELS):
+            return None
         if found is not None and found.channel is None:
             found = found._replace(channel=_one_of_several(spelled))
     if house and found is not None and found.property == "dew_point_temperature":
@@ -87,6 +90,15 @@ def meaning(key: str, unit: str | None, dialect: str) -> Evident | Unfit | NoObs
         known = _candidates(whole, plain=False) or _candidates(last, plain=False)
         return None if known is None else Unfit(known.properties[0], beside)
     return found
+
+
+@lru_cache(maxsize=_CACHED)
+def misplaced(device: str, property_key: str, *, plain: bool) -> bool:
+    """Whether a device's name (mostly its topic) says that its air is not the weather's, or that it is no air."""
+    if property_key not in names.OUTDOORS:
+        return False
+    said = {part.strip("0123456789") for part in words(device).split("_")}
+    return not said.isdisjoint(names.ROOMS) or (plain and not said.isdisjoint(names.NO_AIR))
 
 
 def words(text: str) -> str:
@@ -167,7 +179,7 @@ def _with_unit(named: _Named, inside: tuple[str, ...], beside: str | None) -> Ev
             if not isinstance(made, units.Affine) or (beside and units.conversion(beside, observed) != made):
                 continue
             if allowed is None or units.canonical(spelling, observed) in allowed:
-                found.append(Evident(name, spelling, named.channel))
+                found.append(Evident(name, spelling, named.channel, named.plain))
     if not found:
         found = [
             Evident(above, spelling, named.channel)

@@ -45,6 +45,12 @@ _QUANTITIES = (
 )
 _VALUES = ("value", "wert", "val", "messwert")
 _UNITS = ("unit", "units", "uom", "einheit", "unitofmeasurement", "unit_of_measurement")
+_AGGREGATES = ("aggregation", "aggregate", "statistic", "statistics")  # the maximum of a day is another thing
+# Who an entry of an array is; a bare id may be a record's.
+_IDENTITIES = (
+    *("sensor_id", "sensorid", "device", "device_id", "deviceid", "deveui", "dev_eui", "mac", "serial", "node"),
+    *("station", "station_id", "stationid", "sensor"),
+)
 _BESIDE = ("_unit", "_units", "_uom", "_einheit", "unit", "einheit")  # co2_unit says the unit of co2
 _GERMAN = re.compile(r"(\d\d?)\.(\d\d?)\.(\d{4})(?:[ ,T]+(\d\d?):(\d\d)(?::(\d\d))?)?", re.ASCII)
 _DAY = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
@@ -65,6 +71,7 @@ class _At(NamedTuple):
     model: str
     message: Message
     clock: tuple[Any, bool] | None = None  # and whether it is in UTC
+    channel: str = ""
 
 
 def decode(message: Message) -> Decoded:
@@ -111,7 +118,7 @@ def _once(found: list[Leaf]) -> list[Leaf]:
     for place, leaf in enumerate(found):
         if not isinstance(leaf, Reading):
             continue
-        reading = (leaf.device, leaf.key, leaf.time, leaf.value, leaf.unit)
+        reading = (leaf.device, leaf.channel, leaf.key, leaf.time, leaf.value, leaf.unit)
         if reading in seen:
             found[place] = SECOND_COPY
         seen.add(reading)
@@ -159,6 +166,10 @@ def _entry(place: int, entry: Any, prefix: str, at: _At) -> Iterator[Leaf]:
         names = _lowered(entry)
         here, used = _of(entry, names, at)
         own = bool(used) or _triplet(entry, names) is not None
+        identity = None if own else _first(names, _IDENTITIES)
+        if identity is not None and isinstance(entry[identity], str) and storable(entry[identity]):
+            here = here._replace(channel=entry[identity][:LONGEST_NAME])
+            used = {*used, identity}
         yield from _members(entry, names, used, prefix if own else f"{prefix}{place}.", here)
 
 
@@ -225,6 +236,7 @@ def _triplet(node: dict[str, Any], names: _Names) -> tuple[str, str, str | None]
     else:
         said = [node[one] for usual in (_NAMES, _QUANTITIES) if (one := _first(names, usual)) is not None]
         unit = _unit(node, names)
+    said = [node.get(names.get(one, "")) for one in _AGGREGATES if one in names] + said
     parts = [one for one in said if isinstance(one, str) and one]
     return None if not parts or isinstance(node[value], dict | list) else (".".join(parts), value, unit)
 
@@ -269,7 +281,7 @@ def _on(device: str, at: _At) -> _At:
 
 def _timed(at: _At, text: Any, *, utc: bool) -> _At:
     time, tests, fault = _time(text, at, UTC if utc else at.message.zones)
-    return _At(at.device, time, tests, fault, at.model, at.message, (text, utc))
+    return _At(at.device, time, tests, fault, at.model, at.message, (text, utc), at.channel)
 
 
 def _time_member(node: dict[str, Any], names: _Names, at: _At) -> str | None:
@@ -332,7 +344,7 @@ def _leaf(key: str, value: Any, unit: str | None, at: _At) -> Leaf:
         result = number(value)
         if result is None:
             return _rejected(Reason.NOT_FINITE, f"{key} is too large for a double", key, value, unit, at)
-        return Reading(at.device, "", key, result, unit, at.time, None, 0, at.tests, at.model)
+        return Reading(at.device, at.channel, key, result, unit, at.time, None, 0, at.tests, at.model)
     if isinstance(value, str):
         said = read(value, comma=True)
         if isinstance(said, Missing):
@@ -364,8 +376,8 @@ def _fault(key: str, at: _At) -> tuple[Reason, str] | None:
 
 def _reading(key: str, value: float | None, unit: str | None, at: _At, raw: Any = None) -> Reading:
     quality = int(Quality.MISSING) if value is None else 0
-    return Reading(at.device, "", key, value, unit, at.time, None, quality, at.tests, at.model, raw)
+    return Reading(at.device, at.channel, key, value, unit, at.time, None, quality, at.tests, at.model, raw)
 
 
 def _rejected(reason: Reason, detail: str, key: str, value: Any, unit: str | None, at: _At) -> Rejection:
-    return Rejection(reason, detail, at.device, "", key, shown(value), unit, at.time)
+    return Rejection(reason, detail, at.device, at.channel, key, shown(value), unit, at.time)

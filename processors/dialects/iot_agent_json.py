@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from processors.dialects.fiware import Address, address, timed
-from processors.dialects.leaves import NO_OBSERVATION, At, clipped, collected, flat, leaf, most_keys, on
+from processors.dialects.leaves import NO_OBSERVATION, At, clipped, collected, flat, leaf, most_keys, on, refused
 from processors.dialects.strict_json import kind, load, shown, storable
 from processors.standard.observation import Decoded, Leaf, Message, Reason, Rejection
 from processors.standard.vocabulary import VOCABULARY
@@ -19,6 +19,7 @@ from processors.standard.vocabulary import VOCABULARY
 FILTERS = ("/json/+/+/attrs", "/json/+/+/attrs/+", "json/+/+/attrs", "json/+/+/attrs/+")
 
 _TIME = "TimeInstant"
+_RATIO = 0.01  # Smart Data Models that count 0 to 1 where the vocabulary has per cent
 _IDENTITY = frozenset({"id", "type", "@context", "dateObserved"})
 _NO_NUMBERS = frozenset({"Relationship", "GeoProperty", "geo:json", "geo:point", "DateTime", "LanguageProperty"})
 
@@ -176,7 +177,15 @@ def _entity(body: dict[str, Any], at: At, limit: int) -> Iterator[Leaf]:
         unit = attribute.unit if isinstance(attribute.unit, str) and storable(attribute.unit) else None
         meaning = MODELS.get((model, name)) if unit is not None else None
         here = timed(at, attribute.time, "observedAt")
+        if unit == "P1" and meaning and VOCABULARY[meaning].sdm_factor == _RATIO and _is_small(attribute.value):
+            detail = f"{name}: the model's {name} is a ratio up to 1, P1 says per cent: which of the two is unknown"
+            yield refused(Reason.UNKNOWN_UNIT, detail, clipped(name), attribute.value, here, "%")
+            continue
         yield from _leaves(name, attribute.value, here, limit, (meaning, UNIT_CODES.get(unit or "", unit)))
+
+
+def _is_small(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < abs(value) <= 1
 
 
 def _attribute(value: Any) -> _Attribute:

@@ -11,9 +11,10 @@ from typing import Any, NamedTuple
 
 from processors.dialects.free_text import Missing, Quantity, read
 from processors.dialects.history import in_force, latest, learned
-from processors.dialects.leaves import most_keys, too_many
+from processors.dialects.leaves import clipped, most_keys, too_many
 from processors.dialects.memory import State, Step
 from processors.dialects.strict_json import kind, load_object, number, shown, storable
+from processors.standard.names import PLAIN
 from processors.standard.observation import Decoded, Ignored, Leaf, Message, Quality, Reading, Reason, Rejection
 from processors.standard.times import local
 from processors.standard.units import LONGEST as LONGEST_UNIT
@@ -47,6 +48,9 @@ def source(topic: str) -> str | None:
     """The service: all that comes before its entities."""
     found = _TOPIC.fullmatch(topic)
     return None if found is None else f"{found['root']}{found['version']}"
+
+
+_WORD = re.compile(r"[^\W_]+")
 
 
 def decode(message: Message, state: State) -> Step:
@@ -121,9 +125,29 @@ def _described(entity: dict[str, Any]) -> dict[str, Any]:
         inner = entity.get(member)
         if isinstance(inner, dict) and _is_name(inner.get("name")):
             said[key] = inner["name"]
-    if "key" not in said and _is_name(entity.get("name")):
+    if _is_name(entity.get("name")) and ("key" not in said or _says_too_little(said["key"])):
         said["name"] = entity["name"]
     return said
+
+
+def _says_too_little(name: str) -> bool:
+    """Whether an observed property is just a temperature, humidity or pressure: of what, its Datastream may say."""
+    return _words(name) in PLAIN
+
+
+def _words(name: str) -> str:
+    return "_".join(_WORD.findall(name.lower()))
+
+
+def _key(known: dict[str, Any]) -> str:
+    """What a result is called: the observed property, with the Datastream's name before it where it says too little."""
+    key, name = known.get("key"), known.get("name")
+    if not _is_name(key) or not _is_name(name) or not _says_too_little(str(key)):
+        return str(key if _is_name(key) else name if _is_name(name) else "result")
+    said, more = _words(str(key)), _words(str(name))
+    if f"_{said}_" in f"_{more}_" or more == said:
+        return str(name)
+    return clipped(f"{name}/{key}")
 
 
 def _unit(unit: dict[str, Any]) -> str | None:
@@ -178,11 +202,10 @@ def _results(device: str, known: dict[str, Any], body: dict[str, Any], message: 
     if "result" not in body:
         return Rejection(Reason.MALFORMED, "an observation without result", device)
     units, model = known.get("unit"), known.get("model")
-    key = known.get("key") or known.get("name")
     time, tests, fault = _time(body, message, device)
     at = _At(
         device,
-        str(key) if _is_name(key) else "result",
+        _key(known),
         str(units) if _is_unit(units) else None,
         str(model) if _is_name(model) else "",
         time,

@@ -152,12 +152,28 @@ _QUALIFYING = (
 )
 QUALIFYING = frozenset(_QUALIFYING.split())
 # Places that are not outdoors, where the air's properties are others.
-_INDOORS = (
+_ROOMS = (
     "indoor indoors inside innen room raum zimmer kitchen kueche bath bathroom bedroom office buero fridge freezer "
     "kuehlschrank gefrierschrank cellar keller basement attic garage greenhouse gewaechshaus cabinet schaltschrank "
-    "enclosure gehaeuse housing pipe rohr duct tank boiler oven device board chip"
+    "boiler oven"
 )
-INDOORS = frozenset(_INDOORS.split())
+ROOMS = frozenset(_ROOMS.split()) | {
+    *("rooms", "raeume", "classroom", "klassenzimmer", "klassenraum", "flur", "wohnzimmer", "schlafzimmer"),
+    *("kinderzimmer", "serverraum", "rack", "livingroom", "besprechungsraum", "turnhalle", "wohnung"),
+}
+_PARTS = "enclosure gehaeuse housing pipe rohr duct tank device board chip"
+INDOORS = ROOMS | frozenset(_PARTS.split())
+# What a device hangs on or in whose temperature is not the air's. A gauge may have a thermometer for the air all the
+# same: then its key says so.
+_NO_AIR = (
+    "water wasser abwasser grundwasser sewer kanal pegel gauge well brunnen river fluss lake pool soil boden erde "
+    "ground fahrbahn asphalt heizung heating fernwaerme kessel speicher tank pipe rohr pump pumpe motor inverter "
+    "wechselrichter"
+)
+NO_AIR = frozenset(_NO_AIR.split())
+# What holds water that no gauge reads.
+_VESSELS = "tank tanks zisterne cistern boiler kessel behaelter container speicher pool barrel fass"
+VESSELS = frozenset(_VESSELS.split())
 OUTDOORS = frozenset({"air_temperature", "relative_humidity", "dew_point_temperature"})
 
 # A phase, said by the last word: the channel of an electrical reading.

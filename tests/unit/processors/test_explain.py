@@ -187,6 +187,23 @@ def test_a_stated_unit_that_is_none_of_an_evident_key_is_what_is_refused() -> No
     assert [one["reason"] for one in refused["rejections"]] == ["wrong_dimension", "unknown_unit", "unmapped_property"]
 
 
+def test_a_truth_is_no_measured_quantity() -> None:
+    body = {"air_temperature_C": False, "lamp_on": True, "co2": {"value": True, "unit": "ppm"}}
+    (told,) = answers({"topic": "stadt/x", "payload": json.dumps(body)})
+    assert [(one["property"], one["value"], one["raw_value"]) for one in told["observations"]] == [("lamp_on", 1, True)]
+    assert [(one["reason"], one["raw_value"]) for one in told["rejections"]] == [
+        ("not_a_number", False),
+        ("not_a_number", True),
+    ]
+
+
+@pytest.mark.parametrize("topic", ["rathaus/raum-12/klima", "hafen/wasser/1", "wohnung/kueche"])
+def test_where_a_device_is_may_take_the_weather_from_a_plain_name(topic: str) -> None:
+    (told,) = answers({"topic": topic, "payload": '{"temperature_C": 21, "pressure_hPa": 1013}'})
+    assert [one["property"] for one in told["observations"]] == ["air_pressure"]
+    assert [one["reason"] for one in told["rejections"]] == ["unmapped_property"]
+
+
 def test_a_native_topic_with_more_levels_names_a_device_with_slashes() -> None:
     body = {"v": 1, "device": "a/b", "readings": [{"property": "air_temperature", "value": 7.4, "unit": "Cel"}]}
     (taken,) = answers({"topic": "hanse/rostock/weather/a/b", "payload": json.dumps(body)})

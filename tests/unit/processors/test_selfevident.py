@@ -2,7 +2,7 @@
 
 import pytest
 
-from processors.selfevident import Evident, NoObservation, Unfit, meaning
+from processors.selfevident import Evident, NoObservation, Unfit, meaning, misplaced
 from processors.standard import names, units
 from processors.standard.vocabulary import VOCABULARY
 
@@ -236,6 +236,33 @@ def test_a_whole_name_below_a_limit_an_aggregate_or_another_time_is_not_certain(
     assert found(f"{around}.air_temperature_C") is None
     assert found(f"{around}.water_level_cm") is None
     assert found("data.air_temperature_C") == "air_temperature Cel"
+
+
+@pytest.mark.parametrize(
+    ("device", "of_the_key", "of_a_plain_one"),
+    [
+        ("rathaus/raum-12/klima", True, True),
+        ("wohnung/Küche", True, True),
+        ("room2", True, True),
+        ("hafen/wasser/1", False, True),
+        ("heizung/vorlauf", False, True),
+        ("pegel-7", False, True),
+        ("park/station-3", False, False),
+        ("Innenstadt/Warnemuende", False, False),
+        ("device-07", False, False),
+    ],
+)
+def test_a_devices_name_takes_the_weather_away_from_a_room_and_the_air_from_what_is_wet_or_hot(
+    device: str, of_the_key: bool, of_a_plain_one: bool
+) -> None:
+    assert misplaced(device, "air_temperature", plain=False) is of_the_key
+    assert misplaced(device, "relative_humidity", plain=True) is of_a_plain_one
+    assert not misplaced(device, "water_temperature", plain=True)
+
+
+def test_the_level_in_a_vessel_is_no_gauges() -> None:
+    assert found("tank.water_level_cm") is None
+    assert found("station.water_level_cm") == "water_level cm"
 
 
 @pytest.mark.parametrize("place", ["indoor", "room_2", "Kühlschrank", "pipe", "tank"])
