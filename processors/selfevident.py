@@ -80,7 +80,7 @@ def meaning(key: str, unit: str | None, dialect: str) -> Evident | Unfit | NoObs
         found = _named(last, beside, plain=_leaves_plain(around) and not house)
         if found is not None and found.property in names.OUTDOORS and not places.isdisjoint(names.INDOORS):
             return None
-        if found is not None and found.property == "water_level" and not places.isdisjoint(names.VESSELS):
+        if found is not None and not places.isdisjoint(names.NOT_OF.get(found.property, ())):
             return None
         if found is not None and found.channel is None:
             found = found._replace(channel=_one_of_several(spelled))

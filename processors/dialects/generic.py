@@ -170,6 +170,11 @@ def _entry(place: int, entry: Any, prefix: str, at: _At) -> Iterator[Leaf]:
         if identity is not None and isinstance(entry[identity], str) and storable(entry[identity]):
             here = here._replace(channel=entry[identity][:LONGEST_NAME])
             used = {*used, identity}
+        if prefix and not own and _alone(entry):  # {"power": [{"value": 1.2, "unit": "kW"}]}
+            yield _leaf(
+                f"{prefix}{place}"[:LONGEST_NAME], entry[str(_first(names, _VALUES))], _unit(entry, names), here
+            )
+            return
         yield from _members(entry, names, used, prefix if own else f"{prefix}{place}.", here)
 
 

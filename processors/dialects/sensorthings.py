@@ -18,6 +18,7 @@ from processors.standard.names import PLAIN
 from processors.standard.observation import Decoded, Ignored, Leaf, Message, Quality, Reading, Reason, Rejection
 from processors.standard.times import local
 from processors.standard.units import LONGEST as LONGEST_UNIT
+from processors.standard.units import is_unit
 
 FILTERS = ("v1.1/#", "v1.0/#")
 KEY_LEVELS = (0,)  # a Datastream's observations come on several topics
@@ -29,7 +30,10 @@ _OBSERVATIONS = re.compile(r"(?:^|/)Observations(?:\([^/]*\))?$")
 _OF_DATASTREAM = re.compile(rf"{_STREAM}/Observations(?:\([^/]*\))?$")
 _DATASTREAM = re.compile(rf"{_STREAM}$")
 _TIMES = ("phenomenonTime", "phenonmenonTime", "resultTime")  # the second as in a sample of the specification
-_UCUM = ("ucum:", "http://unitsofmeasure.org/ucum.html#para-", "urn:ucum:")
+_UCUM = (
+    *("ucum:", "urn:ucum:", "http://unitsofmeasure.org/ucum.html#para-"),
+    *("http://www.opengis.net/def/uom/UCUM/0/", "http://www.opengis.net/def/uom/UCUM/"),
+)
 
 
 class _At(NamedTuple):
@@ -151,12 +155,12 @@ def _key(known: dict[str, Any]) -> str:
 
 
 def _unit(unit: dict[str, Any]) -> str | None:
-    """The symbol; else a UCUM code in the definition; else the name."""
+    """The symbol, a UCUM code in the definition, or the name: the first that is a unit, else the first of them."""
     definition = unit.get("definition")
     coded = str(definition) if _is_name(definition) else ""
     code = next((coded.removeprefix(prefix) for prefix in _UCUM if coded.startswith(prefix)), None)
-    texts = (unit.get("symbol"), code, unit.get("name"))
-    return next((str(text) for text in texts if _is_unit(text)), None)
+    texts = [str(text) for text in (unit.get("symbol"), code, unit.get("name")) if _is_unit(text)]
+    return next(filter(is_unit, texts), texts[0] if texts else None)
 
 
 def _is_name(text: Any) -> bool:

@@ -171,9 +171,15 @@ _NO_AIR = (
     "wechselrichter"
 )
 NO_AIR = frozenset(_NO_AIR.split())
-# What holds water that no gauge reads.
+# What else a whole name may be of, by the words around it: the level in a vessel, power that is not the mains'.
 _VESSELS = "tank tanks zisterne cistern boiler kessel behaelter container speicher pool barrel fass"
-VESSELS = frozenset(_VESSELS.split())
+_PLANTS = (
+    "solar pv photovoltaik inverter wechselrichter battery batterie akku speicher storage charger wallbox ev generator"
+)
+NOT_OF: dict[str, frozenset[str]] = {
+    "water_level": frozenset(_VESSELS.split()),
+    "electric_active_power": frozenset(_PLANTS.split()),
+}
 OUTDOORS = frozenset({"air_temperature", "relative_humidity", "dew_point_temperature"})
 
 # A phase, said by the last word: the channel of an electrical reading.

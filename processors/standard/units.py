@@ -64,6 +64,12 @@ def canonical(spelling: str, to_property: ObservedProperty) -> str | Reason:
     return Reason.UNKNOWN_UNIT if fitting else Reason.WRONG_DIMENSION
 
 
+@lru_cache(maxsize=_CACHED)
+def is_unit(spelling: str) -> bool:
+    """Whether a spelling stands for a unit, or for several."""
+    return bool(_codes(spelling))
+
+
 def _codes(spelling: str) -> tuple[str, ...]:
     if len(spelling) > LONGEST:
         return ()

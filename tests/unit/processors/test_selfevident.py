@@ -260,9 +260,11 @@ def test_a_devices_name_takes_the_weather_away_from_a_room_and_the_air_from_what
     assert not misplaced(device, "water_temperature", plain=True)
 
 
-def test_the_level_in_a_vessel_is_no_gauges() -> None:
+def test_the_level_in_a_vessel_is_no_gauges_and_the_power_of_a_plant_not_the_mains() -> None:
     assert found("tank.water_level_cm") is None
     assert found("station.water_level_cm") == "water_level cm"
+    assert found("solar.0.active_power_W") is None
+    assert found("grid.active_power_W") == "electric_active_power W"
 
 
 @pytest.mark.parametrize("place", ["indoor", "room_2", "Kühlschrank", "pipe", "tank"])
