@@ -22,12 +22,14 @@ _WORDS = re.compile(r"[0-9a-z]+(?:_[0-9a-z]+)*")  # as they come out
 _LEVELS = re.compile(r"[./]")  # of paths in JSON, and in the names of Homie's properties and Sparkplug's metrics
 _APART = re.compile(r"[^0-9a-z]+")
 _BRACKETS = re.compile(r"(?P<name>[^\[(]+?)[\s_]*[\[(]\s*(?P<unit>[^\])]+?)\s*[\])]")
+_LABELLED = re.compile(r"(?P<name>\S.*?)(?: in |, ?)(?P<unit>\S+)")  # as people head a table: Wasserstand in cm
 _OBIS = re.compile(r"(?:(?P<medium>\d)-\d{1,3}:)?(?P<code>\d{1,3}\.\d{1,3}\.\d{1,3})(?:[*&]\d{1,3})?")
 _OBIS_HEX = re.compile(r"0(?P<medium>[1678])[0-9a-fA-F]{2}(?P<code>[0-9a-fA-F]{6})[0-9a-fA-F]{2}")
 _LONGEST_SUFFIX = 4  # words: u_g_per_m3
 # Letters of a unit that hangs on the name without anything between, the longest first: kwh before wh.
 _GLUED = sorted({len(suffix) for suffix in names.SUFFIXES if len(suffix) > 1}, reverse=True)
 _NO_OBSERVATION = re.compile(f"_(?:{'|'.join(sorted(names.NO_OBSERVATION))})_")
+_IMPLIED = {"1": ("1",), "[pH]": ("[pH]",)}  # units that nobody writes
 _DIGIT = re.compile(r"\d")
 
 
@@ -62,6 +64,8 @@ def meaning(key: str, unit: str | None, dialect: str) -> Evident | Unfit | NoObs
     spelled, bracketed = key, None
     if brackets := _BRACKETS.fullmatch(key):
         spelled, bracketed = brackets["name"], brackets["unit"]
+    elif (" in " in key or "," in key) and (label := _LABELLED.fullmatch(key)) and units.is_unit(label["unit"]):
+        spelled, bracketed = label["name"], label["unit"]
     whole = words(spelled)
     if _NO_OBSERVATION.search(f"_{whole}_"):
         return NoObservation()
@@ -173,7 +177,7 @@ def _with_unit(named: _Named, inside: tuple[str, ...], beside: str | None) -> Ev
     for name in named.properties:
         observed = VOCABULARY[name]
         allowed = names.PLAIN_UNITS.get(name) if named.plain else None
-        spellings = inside or ((beside,) if beside else ()) or (("1",) if observed.unit == "1" else ())
+        spellings = inside or ((beside,) if beside else ()) or _IMPLIED.get(observed.unit, ())
         for spelling in spellings:
             made = units.conversion(spelling, observed)
             if not isinstance(made, units.Affine) or (beside and units.conversion(beside, observed) != made):

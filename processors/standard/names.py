@@ -63,6 +63,7 @@ NAMES: dict[str, str] = {
     "water_salinity": "salinity salzgehalt salinitaet",
     "water_dissolved_oxygen": "dissolved_oxygen sauerstoffgehalt geloester_sauerstoff",
     "water_turbidity": "turbidity truebung",
+    "water_ph": "ph_water water_ph_value wasser_ph ph_wasser",
     "wave_height_significant": "significant_wave_height signifikante_wellenhoehe",
     # energy
     "electric_energy_import": "energy_import import_energy energy_imported imported_energy active_energy_import "

@@ -106,6 +106,7 @@ UNITS: dict[str, tuple[str, str]] = {
             "|millimeters per hour"
         ),
     ),
+    "mm/d": ("mm/day", "mm/d|mm/day|mm/Tag|mm/24h|mm d-1|mm.d-1"),
     "cm/h": ("cm/h", "cm/h|cm/hr|cm.h-1|cm h-1"),
     "[in_i]/h": ("inch/h", "[in_i]/h|in/h|in/hr|inh|inches/hour|inch/h|in/hour|inches per hour"),
     # length
@@ -241,6 +242,7 @@ UNITS: dict[str, tuple[str, str]] = {
     "kg/m2/s": ("kg/m**2/s", "kg/m2/s|kg.m-2.s-1|kg m-2 s-1|kg/(m2.s)"),
     # Above normal height null: a height that says its datum.
     "m{NHN}": ("hanse_nhn", "m{NHN}|m+NHN|m NHN|mNHN|m ü.NHN|m ü NHN|mü.NHN|müNHN|m üNHN|m.ü.NHN|m über NHN"),
+    "m3/d": ("m**3/day", "m3/d|m3/day|m3/Tag|m3 d-1|m3.d-1"),
     "m3/s": ("m**3/s", "m3/s|m3.s-1|m3 s-1|cbm/s|m3/sec|cumec|cumecs|m3/Sek"),
     "m3/h": ("m**3/h", "m3/h|m3.h-1|cbm/h|m3/hr|m3h|m3/Std|m3/hour|m3 h-1|MQH"),
     "L/s": ("L/s", "L/s|l/s|L.s-1|l/sec|Liter/s"),
