@@ -144,7 +144,13 @@ def _measure(body: Any, at: At, limit: int) -> Iterator[Leaf]:
         if name in _IDENTITY:
             yield NO_OBSERVATION
         elif name != _TIME:
-            yield from _leaves(name, value, at, limit)
+            attribute = _attribute(value)
+            if attribute.value is value or isinstance(attribute.value, dict | list):
+                yield from _leaves(name, value, at, limit)
+            else:  # as in an entity, or {"value": 7.4, "unit": "°C"}
+                unit = attribute.unit if isinstance(attribute.unit, str) and storable(attribute.unit) else None
+                here = timed(at, attribute.time, "observedAt")
+                yield from _leaves(name, attribute.value, here, limit, (None, UNIT_CODES.get(unit or "", unit)))
 
 
 def _leaves(name: str, value: Any, at: At, limit: int, meaning: tuple[str | None, str | None] = (None, None)) -> Any:
@@ -194,7 +200,9 @@ def _attribute(value: Any) -> _Attribute:
     metadata = value.get("metadata")
     beside = value | metadata if isinstance(metadata, dict) else value
     return _Attribute(
-        value["value"], _value_of(beside.get("observedAt", beside.get(_TIME))), _value_of(beside.get("unitCode"))
+        value["value"],
+        _value_of(beside.get("observedAt", beside.get(_TIME))),
+        _value_of(beside.get("unitCode", beside.get("unit"))),
     )
 
 

@@ -45,6 +45,7 @@ _TYPES: dict[Any, Any] = {
     "vb": bool,
 }
 _VALUES = ("v", "vb", "vs", "vd")
+_TEXTS = frozenset({"bn", "bu", "n", "u", "vs"})
 # Fields with values that need no further look, as almost all have.
 _SOUND = {
     **dict.fromkeys(_NUMBERS, frozenset({int, float})),
@@ -127,7 +128,13 @@ def _named_as_in_json(record: Any) -> Any:
     """A record with JSON's names and values."""
     if not isinstance(record, dict):
         return _plain(record)
-    return {_LABELS.get(name, "") if type(name) is int else name: _plain(value) for name, value in record.items()}
+    named = {_LABELS.get(name, "") if type(name) is int else name: value for name, value in record.items()}
+    # What is no text must not pass for one by the name of its type.
+    return {name: [_plain(value)] if _is_no_text(name, value) else _plain(value) for name, value in named.items()}
+
+
+def _is_no_text(name: Any, value: Any) -> bool:
+    return name in _TEXTS and not isinstance(value, str) and isinstance(_plain(value), str)
 
 
 def _refuse(*_: Any) -> NoReturn:
