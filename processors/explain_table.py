@@ -32,6 +32,7 @@ CURES: dict[Reason, str] = {
     Reason.NAIVE_TIME: "let the publisher add a zone",
     Reason.INVALID_TIME: "correct the device's clock or its format",
     Reason.TIME_OUT_OF_RANGE: "set the device's clock, or widen limits.max_age and replay",
+    Reason.CONFLICTING_VALUE: "let the publisher name a channel for each sensor, or send one value for one time",
     Reason.UNKNOWN_ALIAS: "let the edge node send a birth, then replay",
     Reason.INTERNAL_ERROR: "report it with this message; replay after the fix",
 }

@@ -18,11 +18,13 @@ from processors.batching import Intake, Source
 from processors.cursor import Bounds, Cursor
 from processors.default_routes import default_routes, with_defaults
 from processors.dialects import DIALECTS, Dialect
+from processors.dialects.leaves import SECOND_COPY
+from processors.dialects.strict_json import shown
 from processors.mapping import Models, models_of
 from processors.matching import NO_PROFILES, Profiles
 from processors.meaning import Meaning
 from processors.routes import Routes
-from processors.standard.observation import Decoded, Ignored, Leaf, Reading, Rejection
+from processors.standard.observation import Decoded, Ignored, Leaf, Reading, Reason, Rejection
 from processors.stations import Stations
 from storage.rows import Batch, DeadLetter, TopicPartition
 from storage.series import Series, flagged, follow
@@ -98,6 +100,30 @@ class _Watched(Intake):
         models = {} if isinstance(decoded, Rejection | Ignored) else models_of(decoded)
         self.said[record.offset] = _Said(source, decoded, models)
         return source, decoded
+
+
+def _once(explained: Explained, offset: int) -> list[tuple[Leaf, str]]:
+    """Take out what a message says of one datastream and time for the second time: the copies, to be left out.
+
+    The database keeps the first. The same value again is a duplicate there, another one a conflict.
+    """
+    kept: dict[tuple[str, str, str, int], Row] = {}
+    copies: list[tuple[Leaf, str]] = []
+    for row in sorted(explained.rows, key=lambda row: row.place):
+        leaf, meaning = row.leaf, row.meaning
+        first = kept.setdefault((leaf.device, meaning.channel, meaning.observed.key, row.time), row)
+        if first is row:
+            continue
+        if first.value == row.value:
+            copies.append((leaf, SECOND_COPY.why))
+            continue
+        detail = f"{first.leaf.key} of this message says {shown(first.value)} for the same datastream and time"
+        raw = leaf.value if leaf.raw is None else leaf.raw
+        key = (leaf.device, meaning.channel, leaf.key, shown(raw), meaning.unit, row.time)
+        letter = DeadLetter(0, offset, row.place, Reason.CONFLICTING_VALUE, detail, *key)
+        explained.letters.append((letter, leaf))
+    explained.rows = list(kept.values())
+    return copies
 
 
 class Explainer:
@@ -187,6 +213,7 @@ class Explainer:
                 taken[letter.offset].add(letter.reading)
             refused = None if letter.reading is None else self._leaf(said[letter.offset], letter.reading)
             found[letter.offset].letters.append((letter, refused))
+        twice = {offset: _once(explained, offset) for offset, explained in found.items() if len(explained.rows) > 1}
         for explained in found.values():
             explained.letters.sort(key=lambda one: -1 if one[0].reading is None else one[0].reading)
         for offset, (source, decoded, _) in said.items():
@@ -197,6 +224,7 @@ class Explainer:
                 left = [self._leaf(said[offset], place) for place in range(len(decoded)) if place not in taken[offset]]
                 if not any(letter.reading is None for letter, _ in found[offset].letters):
                     found[offset].left_out = [(leaf, self._why(source.heard.scope, leaf)) for leaf in left]
+                    found[offset].left_out += twice.get(offset, ())
 
     def _why(self, scope: int, leaf: Leaf) -> str:
         if isinstance(leaf, Ignored):

@@ -27,6 +27,7 @@ from processors.standard.observation import Ignored, Message, Reading, Reason
 from processors.standard.times import parse
 
 AT = "2026-11-23T10:00:01Z"
+EARLIER = "2026-11-23T09:00:00Z"
 NATIVE = {
     "v": 1,
     "device": "w1",
@@ -185,6 +186,25 @@ def test_a_stated_unit_that_is_none_of_an_evident_key_is_what_is_refused() -> No
     body = {"air_temperature": {"value": 1, "unit": "hPa"}, "co2": {"value": 1, "unit": "foo"}, "Luftdruck": 1013}
     (refused,) = answers({"topic": "stadt/x", "payload": json.dumps(body)})
     assert [one["reason"] for one in refused["rejections"]] == ["wrong_dimension", "unknown_unit", "unmapped_property"]
+
+
+def test_what_a_message_says_twice_of_one_datastream_and_time_is_a_copy_or_a_conflict() -> None:
+    body = {"air_temperature_C": 7, "Lufttemperatur_C": 7, "air_temperature_K": 300, "co2_ppm": 450}
+    (told,) = answers({"topic": "stadt/x", "payload": json.dumps(body)})
+    assert [(one["raw_key"], one["value"]) for one in told["observations"]] == [
+        ("air_temperature_C", 7),
+        ("co2_ppm", 450),
+    ]
+    assert [(one["reason"], one["raw_key"], one["raw_value"]) for one in told["rejections"]] == [
+        ("conflicting_value", "air_temperature_K", 300)
+    ]
+
+
+def test_readings_of_other_channels_or_times_are_no_copies() -> None:
+    one = {"property": "co2", "value": 450, "unit": "ppm"}
+    body = {"v": 1, "device": "d", "time": AT, "readings": [one, one | {"channel": "b"}, one | {"time": EARLIER}]}
+    (told,) = answers({"topic": "hanse/rostock/air/d", "payload": json.dumps(body), "received_at": AT})
+    assert len(told["observations"]) == 3
 
 
 def test_a_truth_is_no_measured_quantity() -> None:
@@ -358,7 +378,6 @@ def test_the_table_shows_route_layer_conversion_flags_rejection_and_cure() -> No
 def test_every_reason_that_needs_no_database_has_a_cure() -> None:
     of_the_database = {
         Reason.BEFORE_RETENTION,
-        Reason.CONFLICTING_VALUE,
         Reason.DATASTREAM_QUOTA,
         Reason.REJECTED_BY_DATABASE,
     }
