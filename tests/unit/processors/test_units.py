@@ -210,6 +210,8 @@ def test_what_ucums_rules_spell_needs_no_table(value, code, key, expected):
         (1.0, "[ppb]", "[ppm]", 0.001),
         (1.0, "Sv/h", "uSv/h", 1e6),
         (1.0, "t", "kg", 1000.0),
+        (6.3, "s/m.mg", "s.m-1.g", 0.0063),  # UCUM's functional test 3-111a: a slash divides by the next unit only
+        (6.3, "ms/m/g", "s.m-1.g-1", 0.0063),
     ],
 )
 def test_without_a_property_plain_numbers_convert_by_their_size(value, one, other, expected):
