@@ -63,10 +63,9 @@ def find(matcher: Matcher, dialect: str, filters: frozenset[str], reading: Readi
         return NO_OBSERVATION
     if isinstance(evident, Unfit):
         return _converted("key", VOCABULARY[evident.property], reading.channel, evident.unit, None)
-    if misplaced(reading.device, evident.property, plain=evident.plain):
-        return Refused(
-            Reason.UNMAPPED_PROPERTY, f"{reading.device!r:.80} is not in the open air: a profile can say more"
-        )
+    place = f"{reading.device}/{reading.channel}"
+    if misplaced(place, evident.property, plain=evident.plain):
+        return Refused(Reason.UNMAPPED_PROPERTY, f"{place!r:.80} is not in the open air: a profile can say more")
     channel = reading.channel if evident.channel is None else evident.channel
     return _converted("key", VOCABULARY[evident.property], channel, evident.unit, None)
 

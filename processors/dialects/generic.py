@@ -14,6 +14,7 @@ from processors.dialects import options
 from processors.dialects.free_text import Missing, Quantity, read
 from processors.dialects.leaves import NO_OBSERVATION, SECOND_COPY, collected
 from processors.dialects.strict_json import kind, load, number, shown, storable
+from processors.standard.names import ROOMS
 from processors.standard.observation import Decoded, Leaf, Message, Quality, Reading, Reason, Rejection
 from processors.standard.times import local, rfc3339
 from processors.standard.units import LONGEST as LONGEST_UNIT
@@ -51,6 +52,9 @@ _IDENTITIES = (
     *("sensor_id", "sensorid", "device", "device_id", "deviceid", "deveui", "dev_eui", "mac", "serial", "node"),
     *("station", "station_id", "stationid", "sensor"),
 )
+_PLACES = ("location", "room", "raum", "ort", "standort", "zimmer", "place", "area")
+_WORD = re.compile(r"[a-z]+")
+_UMLAUTS = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "ß": "ss"})
 _BESIDE = ("_unit", "_units", "_uom", "_einheit", "unit", "einheit")  # co2_unit says the unit of co2
 _GERMAN = re.compile(r"(\d\d?)\.(\d\d?)\.(\d{4})(?:[ ,T]+(\d\d?):(\d\d)(?::(\d\d))?)?", re.ASCII)
 _DAY = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
@@ -197,6 +201,8 @@ def _members(node: dict[str, Any], names: _Names, used: set[str], prefix: str, a
             if measured is None or isinstance(value[measured], dict | list):
                 yield from _walk(value, f"{path}.", at)
             else:
+                said = [value[inner[one]] for one in _AGGREGATES if one in inner]
+                path = ".".join([path, *(one for one in said if isinstance(one, str))])[:LONGEST_NAME]
                 yield _leaf(path, value[measured], _unit(value, inner), _of(value, inner, at)[0])
         elif isinstance(value, list):
             yield from _walk(value, f"{path}.", at)
@@ -262,6 +268,9 @@ def _of(node: dict[str, Any], names: _Names, at: _At) -> tuple[_At, set[str]]:
         if isinstance(device, str) or (type(device) is int and abs(device) < 1 << 64):
             at = _on(str(device), at)
             used.add(path.split(".", maxsplit=1)[0])
+    room = _room(node, names)
+    if room is not None:
+        at = at._replace(channel=room)
     name = _time_member(node, names, at)
     if name is None:
         return at, used
@@ -274,6 +283,16 @@ def _of(node: dict[str, Any], names: _Names, at: _At) -> tuple[_At, set[str]]:
     if node.keys() == _NUMBERED and type(text) is int and 0 <= text <= LATEST_US // 1000:
         text = text if "epoch" in at.message.options else rfc3339(text * 1000)
     return _timed(at, text, utc=name.lower() == "dateutc"), used
+
+
+def _room(node: dict[str, Any], names: _Names) -> str | None:
+    """The room that an object says its readings are from, as their channel: they are not the weather's."""
+    if names.keys().isdisjoint(_PLACES):
+        return None
+    said = node[str(_first(names, _PLACES))]
+    if not isinstance(said, str) or not 0 < len(said) <= LONGEST_NAME or not storable(said):
+        return None
+    return None if ROOMS.isdisjoint(_WORD.findall(said.lower().translate(_UMLAUTS))) else said
 
 
 def _on(device: str, at: _At) -> _At:

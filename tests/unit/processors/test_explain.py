@@ -224,6 +224,12 @@ def test_where_a_device_is_may_take_the_weather_from_a_plain_name(topic: str) ->
     assert [one["reason"] for one in told["rejections"]] == ["unmapped_property"]
 
 
+def test_a_room_that_a_message_names_takes_the_weather_from_its_readings() -> None:
+    body = {"room": "Küche", "air_temperature_C": 21, "co2_ppm": 800}
+    (told,) = answers({"topic": "stadt/x", "payload": json.dumps(body)})
+    assert [(one["property"], one["channel"]) for one in told["observations"]] == [("co2", "Küche")]
+
+
 def test_a_native_topic_with_more_levels_names_a_device_with_slashes() -> None:
     body = {"v": 1, "device": "a/b", "readings": [{"property": "air_temperature", "value": 7.4, "unit": "Cel"}]}
     (taken,) = answers({"topic": "hanse/rostock/weather/a/b", "payload": json.dumps(body)})
