@@ -65,7 +65,9 @@ def find(matcher: Matcher, dialect: str, filters: frozenset[str], reading: Readi
         return _converted("key", VOCABULARY[evident.property], reading.channel, evident.unit, None)
     place = f"{reading.device}/{reading.channel}"
     if misplaced(place, evident.property, plain=evident.plain):
-        return Refused(Reason.UNMAPPED_PROPERTY, f"{place!r:.80} is not in the open air: a profile can say more")
+        return Refused(
+            Reason.UNMAPPED_PROPERTY, f"{place!r:.80} says that this is another thing: a profile can say which"
+        )
     channel = reading.channel if evident.channel is None else evident.channel
     return _converted("key", VOCABULARY[evident.property], channel, evident.unit, None)
 

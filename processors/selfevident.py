@@ -98,10 +98,16 @@ def meaning(key: str, unit: str | None, dialect: str) -> Evident | Unfit | NoObs
 
 @lru_cache(maxsize=_CACHED)
 def misplaced(device: str, property_key: str, *, plain: bool) -> bool:
-    """Whether a device's name (mostly its topic) says that its air is not the weather's, or that it is no air."""
-    if property_key not in names.OUTDOORS:
+    """Whether a device's name (mostly its topic) says that it measures something else than the property.
+
+    Air that is not the weather's, or no air at all; what is in a vessel, and the power of a plant.
+    """
+    others = names.NOT_OF.get(property_key, frozenset())
+    if not others and property_key not in names.OUTDOORS:
         return False
     said = {part.strip("0123456789") for part in words(device).split("_")}
+    if others:
+        return not said.isdisjoint(others)
     return not said.isdisjoint(names.ROOMS) or (plain and not said.isdisjoint(names.NO_AIR))
 
 

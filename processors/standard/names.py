@@ -173,7 +173,7 @@ _NO_AIR = (
 )
 NO_AIR = frozenset(_NO_AIR.split())
 # What else a whole name may be of, by the words around it: the level in a vessel, power that is not the mains'.
-_VESSELS = "tank tanks zisterne cistern boiler kessel behaelter container speicher pool barrel fass"
+_VESSELS = "tank tanks zisterne cistern boiler kessel behaelter container speicher pool barrel fass regentonne"
 _PLANTS = (
     "solar pv photovoltaik inverter wechselrichter battery batterie akku speicher storage charger wallbox ev generator"
 )

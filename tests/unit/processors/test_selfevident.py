@@ -270,6 +270,10 @@ def test_the_level_in_a_vessel_is_no_gauges_and_the_power_of_a_plant_not_the_mai
     assert found("station.water_level_cm") == "water_level cm"
     assert found("solar.0.active_power_W") is None
     assert found("grid.active_power_W") == "electric_active_power W"
+    assert misplaced("garten/zisterne-2", "water_level", plain=False)
+    assert misplaced("pv/wr1", "electric_active_power", plain=False)
+    assert not misplaced("rathaus/zaehler", "electric_active_power", plain=False)
+    assert not misplaced("hafen/pegel", "water_level", plain=False)
 
 
 @pytest.mark.parametrize("place", ["indoor", "room_2", "Kühlschrank", "pipe", "tank"])
