@@ -13,11 +13,25 @@ from typing import Any, NamedTuple
 from processors.dialects import options
 from processors.dialects.free_text import Missing, Quantity, read
 from processors.dialects.leaves import NO_OBSERVATION, SECOND_COPY, collected
+from processors.dialects.shapes import (
+    AGGREGATES,
+    IDENTITIES,
+    SAID,
+    TIMES,
+    VALUES,
+    Names,
+    first,
+    is_alone,
+    lowered,
+    medium,
+    room_of,
+    triplet,
+    unit_of,
+    units_beside,
+)
 from processors.dialects.strict_json import kind, load, number, shown, storable
-from processors.standard.names import ROOMS
 from processors.standard.observation import Decoded, Leaf, Message, Quality, Reading, Reason, Rejection
 from processors.standard.times import local, rfc3339
-from processors.standard.units import LONGEST as LONGEST_UNIT
 from processors.standard.zones import UTC, Zones
 
 FILTERS: tuple[str, ...] = ()  # nothing is generic by its topic: a route has to say so
@@ -37,32 +51,8 @@ OPTIONS = {
 }
 _EPOCHS = {"s": (1_000_000, 1), "ms": (1_000, 1), "us": (1, 1), "ns": (1, 1_000)}  # times and by: microseconds
 _NUMBERED = frozenset({"ts", "values"})  # ThingsBoard's telemetry, whose API says that ts is in milliseconds
-_TIMES = ("time", "timestamp", "ts", "datetime", "date", "dateutc", "zeit", "zeitstempel")
-# What names a reading: whose or which it is, and what it is of; both together are a path.
-_NAMES = ("name", "key", "sensor", "type")
-_QUANTITIES = (
-    *("property", "parameter", "observedproperty", "observed_property", "quantity", "measurement", "metric"),
-    *("component", "pollutant", "messgroesse", "messgröße"),
-)
-_VALUES = ("value", "wert", "val", "messwert")
-_UNITS = ("unit", "units", "uom", "einheit", "unitofmeasurement", "unit_of_measurement")
-_AGGREGATES = ("aggregation", "aggregate", "statistic", "statistics")  # the maximum of a day is another thing
-# Who an entry of an array is; a bare id may be a record's.
-_IDENTITIES = (
-    *("sensor_id", "sensorid", "device", "device_id", "deviceid", "deveui", "dev_eui", "mac", "serial", "node"),
-    *("station", "station_id", "stationid", "sensor"),
-)
-_PLACES = ("location", "room", "raum", "ort", "standort", "zimmer", "place", "area")
-_WORD = re.compile(r"[a-z]+")
-_UMLAUTS = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "ß": "ss"})
-_BESIDE = ("_unit", "_units", "_uom", "_einheit", "unit", "einheit")  # co2_unit says the unit of co2
 _GERMAN = re.compile(r"(\d\d?)\.(\d\d?)\.(\d{4})(?:[ ,T]+(\d\d?):(\d\d)(?::(\d\d))?)?", re.ASCII)
 _DAY = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
-
-
-MANY = 64
-
-_Names = dict[str, str]
 
 
 class _At(NamedTuple):
@@ -81,14 +71,14 @@ class _At(NamedTuple):
 def decode(message: Message) -> Decoded:
     """Leaves of whatever came. Never raises."""
     body = load(message.payload)
-    model = message.options.get("model", _medium(body))
+    model = message.options.get("model", medium(body))
     model = model if isinstance(model, str) and len(model) <= LONGEST_NAME and storable(model) else ""
     if isinstance(body, Rejection):
         text = _bare(message.payload)
         if text is None:
             return body
         body = text
-    alone = isinstance(body, dict) and _alone(body)
+    alone = isinstance(body, dict) and is_alone(body)
     bare = alone or not isinstance(body, dict | list)
     device = _topic_device(message, bare=bare)
     at = _At(device, None, 0, None, model, message)
@@ -98,22 +88,6 @@ def decode(message: Message) -> Decoded:
     leaves = [_leaf(key, body, None, at)] if bare and not alone else _walk(body, "", at)
     found = collected(leaves, message, device or None)
     return _once(found) if isinstance(found, list) else found
-
-
-def _medium(body: Any) -> str | None:
-    """The model of a wmbusmeters telegram: a meter heard over M-Bus, whose keys mean what its medium makes of them."""
-    if not isinstance(body, dict) or not all(isinstance(body.get(name), str) for name in ("media", "meter", "id")):
-        return None
-    return f"wmbusmeters/{body['media']}"
-
-
-def _alone(body: dict[str, Any]) -> bool:
-    """Whether an object is one value with its unit, so that only the topic names it: {"value": 12, "unit": "cm"}."""
-    names = _lowered(body)
-    value = _first(names, _VALUES)
-    if value is None or isinstance(body[value], dict | list) or _unit(body, names) is None:
-        return False
-    return names.keys() <= {*_VALUES, *_UNITS, *_TIMES}
 
 
 def _once(found: list[Leaf]) -> list[Leaf]:
@@ -155,7 +129,7 @@ def _walk(node: Any, prefix: str, at: _At) -> Iterator[Leaf]:
         for place, entry in enumerate(node):
             yield from _entry(place, entry, prefix, at)
     elif node:
-        names = _lowered(node)
+        names = lowered(node)
         here, used = _of(node, names, at)
         yield from _members(node, names, used, prefix, here)
 
@@ -167,28 +141,32 @@ def _entry(place: int, entry: Any, prefix: str, at: _At) -> Iterator[Leaf]:
     elif not isinstance(entry, dict):
         yield _leaf(f"{prefix}{place}"[:LONGEST_NAME], entry, None, at)
     elif entry:
-        names = _lowered(entry)
+        names = lowered(entry)
         here, used = _of(entry, names, at)
-        own = bool(used) or _triplet(entry, names) is not None
-        identity = None if own else _first(names, _IDENTITIES)
+        own = bool(used) or triplet(entry, names) is not None
+        identity = None if own else first(names, IDENTITIES)
         if identity is not None and isinstance(entry[identity], str) and storable(entry[identity]):
             here = here._replace(channel=entry[identity][:LONGEST_NAME])
             used = {*used, identity}
-        if prefix and not own and _alone(entry):  # {"power": [{"value": 1.2, "unit": "kW"}]}
+        if prefix and not own and is_alone(entry):  # {"power": [{"value": 1.2, "unit": "kW"}]}
             yield _leaf(
-                f"{prefix}{place}"[:LONGEST_NAME], entry[str(_first(names, _VALUES))], _unit(entry, names), here
+                f"{prefix}{place}"[:LONGEST_NAME], entry[str(first(names, VALUES))], unit_of(entry, names), here
             )
             return
-        yield from _members(entry, names, used, prefix if own else f"{prefix}{place}.", here)
+        yield from _members(entry, names, used, prefix if own else f"{prefix}{place}.", here, one_of_many=True)
 
 
-def _members(node: dict[str, Any], names: _Names, used: set[str], prefix: str, at: _At) -> Iterator[Leaf]:
-    named = _triplet(node, names)
+def _members(
+    node: dict[str, Any], names: Names, used: set[str], prefix: str, at: _At, *, one_of_many: bool = False
+) -> Iterator[Leaf]:
+    named = triplet(node, names)
     if named is not None:
         name, value, unit = named
-        yield _leaf(f"{prefix}{name}"[:LONGEST_NAME], node[value], unit, at)
+        path = f"{prefix}{name}"[:LONGEST_NAME]
+        yield _leaf(path, node[value], unit, at)
+        yield from _beside(node, f"{path}." if one_of_many else prefix, used, at)
         return
-    units = _units_beside(node, names)
+    units = units_beside(node, names)
     for name, value in node.items():
         path = f"{prefix}{name}"
         if name in used or (units and name in units.values()):
@@ -196,68 +174,34 @@ def _members(node: dict[str, Any], names: _Names, used: set[str], prefix: str, a
         elif len(path) > LONGEST_NAME:
             yield _leaf(f"{path[: LONGEST_NAME - 1]}…", shown(value), None, at)
         elif isinstance(value, dict):
-            inner = _lowered(value)
-            measured = _first(inner, _VALUES)
+            inner = lowered(value)
+            measured = first(inner, VALUES)
             if measured is None or isinstance(value[measured], dict | list):
                 yield from _walk(value, f"{path}.", at)
             else:
-                said = [value[inner[one]] for one in _AGGREGATES if one in inner]
-                path = ".".join([path, *(one for one in said if isinstance(one, str))])[:LONGEST_NAME]
-                yield _leaf(path, value[measured], _unit(value, inner), _of(value, inner, at)[0])
+                said = [value[inner[one]] for one in AGGREGATES if one in inner]
+                here, taken = _of(value, inner, at)
+                full = ".".join([path, *(one for one in said if isinstance(one, str))])[:LONGEST_NAME]
+                yield _leaf(full, value[measured], unit_of(value, inner), here)
+                yield from _beside(value, f"{path}.", taken, here)
         elif isinstance(value, list):
             yield from _walk(value, f"{path}.", at)
         else:
             yield _leaf(path, value, node[units[name]] if name in units else None, at)
 
 
-def _units_beside(node: dict[str, Any], names: _Names) -> dict[str, str]:
-    """Members that say the unit of a neighbour, by its name: {"co2": 450, "co2_unit": "ppm"}."""
-    found: dict[str, str] = {}
-    for lower, name in names.items():
-        if lower.endswith(_BESIDE) and isinstance(node[name], str) and 0 < len(node[name]) <= LONGEST_UNIT:
-            ending = next(one for one in _BESIDE if lower.endswith(one))
-            of = names.get(lower.removesuffix(ending))
-            if of is not None and not isinstance(node[of], dict | list) and storable(node[name]):
-                found[of] = name
-    return found
+def _beside(node: dict[str, Any], prefix: str, used: set[str], at: _At) -> Iterator[Leaf]:
+    """What stands beside a value and is not its name, unit, time or a text about it: a battery, a minimum, a place."""
+    for name, value in node.items():
+        if value is None or isinstance(value, str) or name in used or name.lower() in SAID:
+            continue
+        if isinstance(value, dict | list):
+            yield from _walk(value, f"{prefix}{name}.", at)
+        else:
+            yield _leaf(f"{prefix}{name}"[:LONGEST_NAME], value, None, at)
 
 
-def _lowered(node: dict[str, Any]) -> _Names:
-    """Members by their names in lower case. What has very many is a record: only exact names count there."""
-    return {name.lower(): name for name in node} if len(node) <= MANY else dict(zip(node, node, strict=True))
-
-
-def _first(names: _Names, usual: tuple[str, ...]) -> str | None:
-    if names.keys().isdisjoint(usual):  # as almost always
-        return None
-    for name in usual:
-        if name in names:
-            return names[name]
-    raise AssertionError("not disjoint, but without a common name")
-
-
-def _triplet(node: dict[str, Any], names: _Names) -> tuple[str, str, str | None] | None:
-    """Name, the value's member and unit in {"name": …, "value": …, "unit": …}, if it is one; or in SenML's n, v, u."""
-    value = _first(names, _VALUES)
-    if value is None:
-        if "n" not in names or "v" not in names:
-            return None
-        value, said, unit = names["v"], [node[names["n"]]], node.get(names.get("u", ""))
-        unit = unit if isinstance(unit, str) and 0 < len(unit) <= LONGEST_UNIT and storable(unit) else None
-    else:
-        said = [node[one] for usual in (_NAMES, _QUANTITIES) if (one := _first(names, usual)) is not None]
-        unit = _unit(node, names)
-    said = [node.get(names.get(one, "")) for one in _AGGREGATES if one in names] + said
-    parts = [one for one in said if isinstance(one, str) and one]
-    return None if not parts or isinstance(node[value], dict | list) else (".".join(parts), value, unit)
-
-
-def _unit(node: dict[str, Any], names: _Names) -> str | None:
-    unit = node.get(_first(names, _UNITS) or "")
-    return unit if isinstance(unit, str) and 0 < len(unit) <= LONGEST_UNIT and storable(unit) else None
-
-
-def _of(node: dict[str, Any], names: _Names, at: _At) -> tuple[_At, set[str]]:
+def _of(node: dict[str, Any], names: Names, at: _At) -> tuple[_At, set[str]]:
     """Device and time that an object gives its leaves, and the members that said so."""
     used: set[str] = set()
     path = at.message.options.get("device_key")
@@ -268,7 +212,7 @@ def _of(node: dict[str, Any], names: _Names, at: _At) -> tuple[_At, set[str]]:
         if isinstance(device, str) or (type(device) is int and abs(device) < 1 << 64):
             at = _on(str(device), at)
             used.add(path.split(".", maxsplit=1)[0])
-    room = _room(node, names)
+    room = room_of(node, names)
     if room is not None:
         at = at._replace(channel=room)
     name = _time_member(node, names, at)
@@ -276,23 +220,13 @@ def _of(node: dict[str, Any], names: _Names, at: _At) -> tuple[_At, set[str]]:
         return at, used
     used.add(name)
     text = node[name]
-    clock = _first(names, ("time", "zeit"))
+    clock = first(names, ("time", "zeit"))
     if isinstance(text, str) and _DAY.fullmatch(text) and clock not in {None, name} and isinstance(node[clock], str):
         used.add(str(clock))  # {"date": "2026-11-23", "time": "10:00:00"}
         text = f"{text} {node[clock]}"
     if node.keys() == _NUMBERED and type(text) is int and 0 <= text <= LATEST_US // 1000:
         text = text if "epoch" in at.message.options else rfc3339(text * 1000)
     return _timed(at, text, utc=name.lower() == "dateutc"), used
-
-
-def _room(node: dict[str, Any], names: _Names) -> str | None:
-    """The room that an object says its readings are from, as their channel: they are not the weather's."""
-    if names.keys().isdisjoint(_PLACES):
-        return None
-    said = node[str(_first(names, _PLACES))]
-    if not isinstance(said, str) or not 0 < len(said) <= LONGEST_NAME or not storable(said):
-        return None
-    return None if ROOMS.isdisjoint(_WORD.findall(said.lower().translate(_UMLAUTS))) else said
 
 
 def _on(device: str, at: _At) -> _At:
@@ -308,7 +242,7 @@ def _timed(at: _At, text: Any, *, utc: bool) -> _At:
     return _At(at.device, time, tests, fault, at.model, at.message, (text, utc), at.channel)
 
 
-def _time_member(node: dict[str, Any], names: _Names, at: _At) -> str | None:
+def _time_member(node: dict[str, Any], names: Names, at: _At) -> str | None:
     chosen = at.message.options.get("time_key")
     date = names.get("date")
     if at.message.options.get("epoch") == "profile":
@@ -318,7 +252,7 @@ def _time_member(node: dict[str, Any], names: _Names, at: _At) -> str | None:
     elif date is not None and isinstance(node[date], str) and _DAY.fullmatch(node[date]):
         name = date
     else:
-        name = _first(names, _TIMES)
+        name = first(names, TIMES)
     return None if name is None or isinstance(node[name], dict | list) else name
 
 
