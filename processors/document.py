@@ -62,7 +62,8 @@ MQTT topic `hanse/<city>/<domain>/<device>`, JSON:
      "readings": [{"property": "air_temperature", "value": 7.4, "unit": "Cel"},
                   {"property": "precipitation", "value": 1.2, "unit": "mm", "time": "2026-11-23T09:50:00Z"}]}
 
-`unit` is required, in any accepted spelling that converts to the property's unit. `time` is RFC 3339 with a zone; a
+`unit` is required, in any accepted spelling that converts to the property's unit: what networks write (`°C`, `µg/m³`,
+`l/qm`), and what UCUM's rules spell (`mm/min`, `kg.m-2.s-1`). `time` is RFC 3339 with a zone; a
 reading's own goes before the message's; without any the gateway's receive time counts, and is marked so. Optional
 for each reading: `channel` (default ""), `quality` (the flags below), `parameters` (scalars). A value may be null
 with quality 9, and only then.

@@ -33,6 +33,7 @@ PLACES = ("location", "room", "raum", "ort", "standort", "zimmer", "place", "are
 _WORD = re.compile(r"[a-z]+")
 _UMLAUTS = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "ß": "ss"})
 BESIDE = ("_unit", "_units", "_uom", "_einheit", "unit", "einheit")  # co2_unit says the unit of co2
+_ALONE = 4  # value, unit, date and time
 
 Names = dict[str, str]
 
@@ -46,6 +47,8 @@ def medium(body: Any) -> str | None:
 
 def is_alone(body: dict[str, Any]) -> bool:
     """Whether an object is one value with its unit, so that only the topic names it: {"value": 12, "unit": "cm"}."""
+    if len(body) > _ALONE:
+        return False
     names = lowered(body)
     value = first(names, VALUES)
     if value is None or isinstance(body[value], dict | list) or unit_of(body, names) is None:
