@@ -5,6 +5,7 @@ A device that it does not name is `unknown_state`: one name has several units (v
 mains). Formats as documented on zigbee2mqtt.io, "MQTT topics and messages" and "Exposes".
 """
 
+import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -30,6 +31,8 @@ _STATES = frozenset({"local_temperature", "brightness", "position", "state"})
 _MEANING = {
     ("battery", "%"): "device_battery_level",
     ("device_temperature", "°C"): "device_temperature",
+    ("cpu_temperature", "°C"): "device_temperature",
+    ("pressure", "hPa"): "air_pressure",  # "the measured atmospheric pressure"; a pipe's is in kPa or bar
     ("co2", "ppm"): "co2",
     ("pm25", "µg/m³"): "pm2_5",
     ("pm10", "µg/m³"): "pm10",
@@ -37,18 +40,52 @@ _MEANING = {
     ("illuminance_lux", "lx"): "illuminance",
     ("soil_moisture", "%"): "soil_moisture",
 }
+# The presets of electrical measurement, where the device has one of the second table: energy alone may be heat or gas,
+# and a voltage that of a battery.
+_ELECTRICAL = {
+    ("power", "W"): "electric_active_power",
+    ("power_apparent", "VA"): "electric_apparent_power",
+    ("power_reactive", "VAR"): "electric_reactive_power",
+    ("power_factor", None): "electric_power_factor",
+    ("voltage", "V"): "electric_voltage",
+    ("current", "A"): "electric_current",
+    ("current", "mA"): "electric_current",
+    ("ac_frequency", "Hz"): "electric_frequency",
+    ("energy", "kWh"): "electric_energy_import",
+    ("energy", "Wh"): "electric_energy_import",
+    ("produced_energy", "kWh"): "electric_energy_export",
+    ("energy_produced", "kWh"): "electric_energy_export",
+}
+_ELECTRICITY = (("power", "W"), ("current", "A"), ("current", "mA"), ("ac_frequency", "Hz"))
+_PHASE = re.compile(r"(.+)_(?:phase_([abc])|(neutral))")
+_PHASES = {"a": "L1", "b": "L2", "c": "L3"}
+# The state of a relay and of a lamp; settings that are switches, too, have properties of other names.
+_ON_OFF = {"switch": "switch_on", "light": "lamp_on"}
 _BOOLEANS = {"occupancy": "presence_detected", "presence": "presence_detected", "water_leak": "water_leak"}
 _CONTACT = "contact"  # true is closed
 
 
 class _At(NamedTuple):
-    """Whose leaves they are; `exposes` by path; `fault`: why the time that came can't be used."""
+    """Whose leaves they are; `exposes` by path; `fault`: why the time that came can't be used.
+
+    `electrical`: whether the device measures electricity.
+    """
 
     device: str
     time: int | None
     model: str
     exposes: dict[str, Any]
     fault: tuple[Reason, str] | None
+    electrical: bool
+
+
+class _Meaning(NamedTuple):
+    property: str | None
+    unit: str | None
+    channel: str
+
+
+_NOTHING = _Meaning(None, None, "")
 
 
 def source(topic: str) -> str | None:
@@ -147,7 +184,7 @@ def _described(name: str, entry: dict[str, Any]) -> dict[str, Any]:
     return {"name": name, "model": model, "exposes": exposes}
 
 
-def _collect(exposed: Any, prefix: str, found: dict[str, Any]) -> None:
+def _collect(exposed: Any, prefix: str, found: dict[str, Any], of: Any = None) -> None:
     """Types and units by path. Lights, switches and the like have their features at the top, composites below them."""
     for entry in exposed if isinstance(exposed, list) else ():
         if not isinstance(entry, dict):
@@ -155,12 +192,12 @@ def _collect(exposed: Any, prefix: str, found: dict[str, Any]) -> None:
         name, features = entry.get("property"), entry.get("features")
         path = f"{prefix}{name}"
         if isinstance(features, list):
-            _collect(features, f"{path}." if _text(name, LONGEST_NAME) else prefix, found)
+            _collect(features, f"{path}." if _text(name, LONGEST_NAME) else prefix, found, entry.get("type"))
         elif _text(name, LONGEST_NAME) and len(path) <= LONGEST_NAME:
-            found[path] = _property(entry)
+            found[path] = _property(entry, of)
 
 
-def _property(entry: dict[str, Any]) -> dict[str, Any]:
+def _property(entry: dict[str, Any], of: Any) -> dict[str, Any]:
     access, unit, what, name = (entry.get(member) for member in ("access", "unit", "type", "name"))
     access = access if type(access) is int else _PUBLISHED
     settable = bool(access & _SETTABLE) and what != "binary" and not (_text(name, LONGEST_NAME) and name in _STATES)
@@ -169,6 +206,14 @@ def _property(entry: dict[str, Any]) -> dict[str, Any]:
         about["unit"] = unit
     if settable or entry.get("category") == "config":
         about["no_observation"] = True
+    if _text(name, LONGEST_NAME) and name != entry["property"]:  # power_l1 is the power of the endpoint l1
+        about["name"] = name
+    if _text(entry.get("endpoint"), LONGEST_NAME):
+        about["endpoint"] = entry["endpoint"]
+    if entry.get("category") == "diagnostic" and name == "voltage":
+        about["diagnostic"] = True
+    if isinstance(of, str) and of in _ON_OFF:
+        about["of"] = of
     for side in ("value_on", "value_off"):
         if _text(entry.get(side), LONGEST_NAME):
             about[side] = entry[side]
@@ -190,7 +235,8 @@ def _state(message: Message, device: str, described: dict[str, Any], attribute: 
         return Rejection(Reason.NOT_AN_OBJECT, f"JSON {kind(body)} where an object is expected", device)
     time, fault = _last_seen(body.get("last_seen"))
     model = described.get("model")
-    at = _At(device, time, model if isinstance(model, str) else "", _exposes(described), fault)
+    exposes = _exposes(described)
+    at = _At(device, time, model if isinstance(model, str) else "", exposes, fault, _measures_electricity(exposes))
     found: list[Leaf] = []
     for path, value in _flat(body):
         if len(found) == most_keys(message):
@@ -227,6 +273,14 @@ def _flat(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield path or "(no name)", value
 
 
+def _measures_electricity(exposes: dict[str, Any]) -> bool:
+    return any(
+        (about.get("name", path), about.get("unit")) in _ELECTRICITY
+        for path, about in exposes.items()
+        if isinstance(about, dict)
+    )
+
+
 def _leaf(path: str, value: Any, at: _At) -> Leaf:
     about = at.exposes.get(path)
     about = about if isinstance(about, dict) else {}
@@ -234,49 +288,89 @@ def _leaf(path: str, value: Any, at: _At) -> Leaf:
         return Ignored("no_observation")
     if not storable(path):
         return _rejected(Reason.INVALID_TEXT, "a key holds a NUL or half a surrogate pair", path, value, at)
+    means = _meaning(path, about, at)
     if at.fault is not None:
-        return _rejected(*at.fault, path, value, at)
-    unit = about.get("unit")
-    unit = unit if _text(unit, LONGEST_UNIT) else None
+        return _rejected(*at.fault, path, value, at, means)
     if value is None:
-        return Reading(at.device, "", path, None, unit, at.time, None, int(Quality.MISSING), 0, at.model)
+        return _missing(path, at, means)
     if isinstance(value, str):
-        return _from_text(path, value, about, unit, at)
+        return _from_text(path, value, about, means, at)
     if isinstance(value, bool):
-        meaning = _BOOLEANS.get(path) if path in at.exposes else None
-        if path == "presence" and "occupancy" in at.exposes:
-            meaning = None  # two sensors of one device; which of them is meant is a profile's to say
-        result = float(value)
-        if path == _CONTACT and path in at.exposes:
-            meaning, result = "contact_open", float(not value)
-        return Reading(at.device, "", path, result, "1" if meaning else None, at.time, meaning, 0, 0, at.model, value)
-    return _number(path, value, unit, at)
+        return _from_bool(path, value, means, at)
+    return _number(path, value, means, at)
 
 
-def _from_text(path: str, value: str, about: dict[str, Any], unit: str | None, at: _At) -> Leaf:
+def _meaning(path: str, about: dict[str, Any], at: _At) -> _Meaning:
+    """What a numeric property means by its expose, whose name lacks the endpoint that the property's may end in."""
+    name, unit, endpoint = (_said(about, member) for member in ("name", "unit", "endpoint"))
+    name = name or path
+    found, channel = _MEANING.get((name, unit or "")), endpoint or ""
+    if found is None and name == "voltage" and (about.get("diagnostic") or (unit == "mV" and "battery" in at.exposes)):
+        found = "device_battery_voltage"
+    elif found is None and at.electrical and path in at.exposes:
+        phase = _PHASE.fullmatch(name)
+        found = _ELECTRICAL.get((phase[1] if phase else name, unit))
+        if name == "power" and "energy_flow" in at.exposes:
+            found = None  # its direction stands beside it
+        elif found is not None and phase is not None and not channel:
+            channel = phase[3] or _PHASES[phase[2]]
+    if found is not None and unit is None:
+        unit = "1"
+    return _Meaning(found, unit, channel)
+
+
+def _said(about: dict[str, Any], member: str) -> str | None:
+    text = about.get(member)
+    return text if _text(text, LONGEST_UNIT if member == "unit" else LONGEST_NAME) else None
+
+
+def _from_bool(path: str, value: Any, means: _Meaning, at: _At) -> Leaf:
+    meaning = _BOOLEANS.get(path) if path in at.exposes else None
+    if path == "presence" and "occupancy" in at.exposes:
+        meaning = None  # two sensors of one device; which of them is meant is a profile's to say
+    result = float(value)
+    if path == _CONTACT and path in at.exposes:
+        meaning, result = "contact_open", float(not value)
+    return _reading(path, result, means._replace(property=meaning, unit="1" if meaning else None), at, value)
+
+
+def _from_text(path: str, value: str, about: dict[str, Any], means: _Meaning, at: _At) -> Leaf:
     """ON and OFF of a binary, or a number that a converter left as text."""
     for side, result in (("value_on", 1.0), ("value_off", 0.0)):
         if about.get(side) == value and storable(value):
-            return Reading(at.device, "", path, result, None, at.time, None, 0, 0, at.model, value)
+            state = path in {"state", f"state_{means.channel}"}
+            meaning = _ON_OFF.get(_said(about, "of") or "") if state else None
+            return _reading(path, result, means._replace(property=meaning, unit="1" if meaning else None), at, value)
     if about.get("type") == "numeric":
         said = read(value, unit=False)
         if isinstance(said, Quantity):
-            return _number(path, said.value, unit, at, value)
+            return _number(path, said.value, means, at, value)
         if isinstance(said, Missing):
-            return Reading(at.device, "", path, None, unit, at.time, None, int(Quality.MISSING), 0, at.model, value)
-        return _rejected(said.reason, f"{path}: {said.detail}", path, value, at)
+            return _missing(path, at, means, value)
+        return _rejected(said.reason, f"{path}: {said.detail}", path, value, at, means)
     return _rejected(Reason.UNMAPPED_PROPERTY, f"{path}: string, and nothing says what it means", path, value, at)
 
 
-def _number(path: str, value: Any, unit: str | None, at: _At, raw: str | None = None) -> Leaf:
+def _number(path: str, value: Any, means: _Meaning, at: _At, raw: str | None = None) -> Leaf:
     if not isinstance(value, int | float):
-        return _rejected(Reason.NOT_A_NUMBER, f"{path}: {kind(value)} where a number is expected", path, value, at)
+        detail = f"{path}: {kind(value)} where a number is expected"
+        return _rejected(Reason.NOT_A_NUMBER, detail, path, value, at, means)
     result = number(value)
     if result is None:
-        return _rejected(Reason.NOT_FINITE, f"{path} is too large for a double", path, value, at)
-    meaning = _MEANING.get((path, unit)) if unit else None
-    return Reading(at.device, "", path, result, unit, at.time, meaning, 0, 0, at.model, raw)
+        return _rejected(Reason.NOT_FINITE, f"{path} is too large for a double", path, value, at, means)
+    return _reading(path, result, means, at, raw)
 
 
-def _rejected(reason: Reason, detail: str, path: str, value: Any, at: _At) -> Rejection:
-    return Rejection(reason, detail, at.device, "", path, shown(value), None, at.time)
+def _reading(path: str, value: float, means: _Meaning, at: _At, raw: Any = None) -> Reading:
+    name, unit, channel = means
+    return Reading(at.device, channel, path, value, unit, at.time, name, 0, 0, at.model, raw)
+
+
+def _missing(path: str, at: _At, means: _Meaning, raw: str | None = None) -> Reading:
+    name, unit, channel = means
+    return Reading(at.device, channel, path, None, unit, at.time, name, int(Quality.MISSING), 0, at.model, raw)
+
+
+def _rejected(reason: Reason, detail: str, path: str, value: Any, at: _At, means: _Meaning = _NOTHING) -> Rejection:
+    _, unit, channel = means
+    return Rejection(reason, detail, at.device, channel, path, shown(value), unit, at.time, at.model)
