@@ -88,12 +88,20 @@ def meaning(key: str, unit: str | None, dialect: str) -> Evident | Unfit | NoObs
             return None
         if found is not None and found.channel is None:
             found = found._replace(channel=_one_of_several(spelled))
-    if house and found is not None and found.property == "dew_point_temperature":
-        return None  # calculated by the chip, wherever it hangs
+    if house and found is not None and found.property in names.OUTDOORS and _nowhere(whole, found.property):
+        return None
     if found is None and beside:
         known = _candidates(whole, plain=False) or _candidates(last, plain=False)
         return None if known is None else Unfit(known.properties[0], beside)
     return found
+
+
+def _nowhere(whole: str, name: str) -> bool:
+    """Whether a key of a smart home, which calls any hygrometer's value a relative humidity, does not say outdoors.
+
+    A dew point is calculated by the chip, wherever it hangs.
+    """
+    return name == "dew_point_temperature" or names.OPEN_AIR.isdisjoint(whole.split("_"))
 
 
 @lru_cache(maxsize=_CACHED)

@@ -14,7 +14,7 @@ from processors.dialects.leaves import most_keys, too_many
 from processors.dialects.strict_json import kind, load, load_object, number, shown, storable
 from processors.standard.observation import Decoded, Ignored, Leaf, Message, Quality, Reading, Reason, Rejection
 
-FILTERS = ("+/events/rpc", "+/status/+", "+/online")
+FILTERS = ("+/events/rpc", "+/status/+", "+/status", "+/online", "shellies/+/status/+", "shellies/+/online")
 LONGEST_NAME = 255
 LATEST_S = 253_402_300_799  # the end of year 9999
 
@@ -33,6 +33,12 @@ _POWER: dict[str, tuple[str | None, str]] = {
     "temperature.tF": ("device_temperature", "[degF]"),
 }
 _SWITCHED: dict[str, tuple[str | None, str]] = {**_POWER, "output": ("switch_on", "1")}
+# The brightness is a setting, which stays while the lamp is off.
+_LIGHT: dict[str, tuple[str | None, str]] = {**_POWER, "output": ("lamp_on", "1"), "brightness": (None, "%")}
+_RADIO: dict[str, tuple[str | None, str]] = {
+    "battery": ("device_battery_level", "%"),
+    "rssi": ("device_rssi", "dB{mW}"),
+}
 _PHASE = {name: _POWER[name] for name in ("act_power", "aprt_power", "voltage", "current", "pf", "freq")}
 _ENERGY: dict[str, tuple[str | None, str]] = {
     "total_act_energy": ("electric_energy_import", "W.h"),
@@ -41,14 +47,15 @@ _ENERGY: dict[str, tuple[str | None, str]] = {
 # By type of component: what its fields mean. A property of None: the unit is fixed, the meaning is not.
 FIELDS: dict[str, dict[str, tuple[str | None, str]]] = {
     "switch": _SWITCHED,
-    "light": _SWITCHED,
-    "cover": _POWER,
+    **dict.fromkeys(("light", "rgb", "rgbw", "cct"), _LIGHT),
+    "cover": {**_POWER, "current_pos": (None, "%"), "target_pos": (None, "%")},
     "pm1": _POWER,
     "em": {
         "total_act_power": ("electric_active_power", "W"),
         "total_aprt_power": ("electric_apparent_power", "V.A"),
         "total_current": (None, "A"),  # a sum over phases is no current that flows anywhere
         **{f"{phase}_{name}": meaning for phase in "abc" for name, meaning in _PHASE.items()},
+        "c_active_power": _PHASE["act_power"],  # as the documentation's example has it
         "n_current": ("electric_current", "A"),
     },
     "emdata": {
@@ -63,15 +70,21 @@ FIELDS: dict[str, dict[str, tuple[str | None, str]]] = {
     "illuminance": {"lux": ("illuminance", "lx")},
     "devicepower": {"battery.V": ("device_battery_voltage", "V"), "battery.percent": ("device_battery_level", "%")},
     "flood": {"alarm": ("water_leak", "1")},
+    "presencezone": {"value": ("presence_detected", "1")},
     "voltmeter": {"voltage": (None, "V")},
+    "input": {"percent": (None, "%"), "freq": (None, "Hz")},
+    "thermostat": {"current_C": (None, "Cel"), "target_C": (None, "Cel")},
+    "bthomedevice": _RADIO,
+    "blutrv": {**_RADIO, "current_C": (None, "Cel"), "target_C": (None, "Cel"), "pos": (None, "%")},
     "wifi": {"rssi": ("device_rssi", "dB{mW}")},
 }
 _PHASES = re.compile(r"[abcn]_")
 # What a device says of itself: its clock ("time": "18:28"), network, firmware, scripts.
 _ITSELF = {"sys", "wifi", "eth", "cloud", "mqtt", "ws", "ble", "bthome", "script", "schedule", "webhook", "kvs", "ui"}
 _ITSELF |= {"plugs_ui", "ht_ui", "modbus", "matter", "knx", "zigbee"}
-_NO_OBSERVATION = {"id", "source", "errors", "flags", "timer_started_at", "timer_duration", "mute", "last_updated_ts"}
-_STATES = frozenset({"switch_on", "water_leak"})
+_NO_OBSERVATION = {"id", "source", "flags", "timer_started_at", "timer_duration", "mute", "calibration", "transition"}
+_NO_OBSERVATION |= {"last_updated_ts", "last_update_ts", "packet_id", "paired", "rpc", "schedules"}
+_STATES = frozenset({"switch_on", "lamp_on", "water_leak", "presence_detected"})
 _MODEL = re.compile(r"(shelly[a-z0-9]+)-[0-9a-f]{6,12}", re.ASCII)
 
 
@@ -90,6 +103,9 @@ def decode(message: Message) -> Decoded:
     time: Any = None
     if message.topic.endswith("/events/rpc"):
         prefix = message.topic.removesuffix("/events/rpc")
+    elif message.topic.endswith("/status"):  # of all components, on the command status_update
+        prefix = message.topic.removesuffix("/status")
+        components = load_object(message.payload)
     elif "/status/" in message.topic:
         prefix, _, component = message.topic.rpartition("/status/")
         components = load(message.payload)
@@ -166,6 +182,8 @@ def _component(component: str, status: Any, at: _At) -> Iterator[Leaf]:
         name = path.partition(".")[0]
         if path.endswith("tF") and (f"{path[:-2]}tC" in celsius or value is None):
             yield Ignored("second_copy")
+        elif path == "rssi" and value == 0:
+            yield Ignored("sentinel")  # not connected
         elif (meaning is None and sort in _ITSELF) or _is_aside(name, path):
             yield Ignored("no_observation")
         else:
@@ -174,7 +192,7 @@ def _component(component: str, status: Any, at: _At) -> Iterator[Leaf]:
 
 
 def _is_aside(name: str, path: str) -> bool:
-    return name in _NO_OBSERVATION or ".by_minute" in path or path.endswith("minute_ts")
+    return name in _NO_OBSERVATION or name.endswith("errors") or ".by_minute" in path or path.endswith("minute_ts")
 
 
 def _leaf(key: str, channel: str, value: Any, meaning: tuple[str | None, str] | None, at: _At) -> Leaf:
@@ -182,28 +200,31 @@ def _leaf(key: str, channel: str, value: Any, meaning: tuple[str | None, str] | 
     if not storable(key):
         return _rejected(Reason.INVALID_TEXT, "a key holds a NUL or half a surrogate pair", key, channel, value, at)
     if at.fault is not None:
-        return _rejected(*at.fault, key, channel, value, at)
+        return _rejected(*at.fault, key, channel, value, at, unit)
     if value is None:
         return Reading(at.device, channel, key, None, unit, at.time, name, int(Quality.MISSING), 0, at.model)
     if name is not None and isinstance(value, bool) is not (name in _STATES):
         expected = "boolean" if name in _STATES else "number"
         detail = f"{key}: {kind(value)} where a {expected} is expected"
-        return _rejected(Reason.NOT_A_NUMBER, detail, key, channel, value, at)
+        return _rejected(Reason.NOT_A_NUMBER, detail, key, channel, value, at, unit)
     if isinstance(value, bool):
         return Reading(at.device, channel, key, float(value), unit, at.time, name, 0, 0, at.model, value)
     if isinstance(value, str):
         if meaning is not None:
-            return _rejected(Reason.NOT_A_NUMBER, f"{key}: string where a number is expected", key, channel, value, at)
+            detail = f"{key}: string where a number is expected"
+            return _rejected(Reason.NOT_A_NUMBER, detail, key, channel, value, at, unit)
         detail = f"{key}: string, and nothing says what it means"
         return _rejected(Reason.UNMAPPED_PROPERTY, detail, key, channel, value, at)
     result = number(value) if isinstance(value, int | float) else None
     if result is None or not math.isfinite(result):
-        return _rejected(Reason.NOT_FINITE, f"{key} is too large for a double", key, channel, value, at)
+        return _rejected(Reason.NOT_FINITE, f"{key} is too large for a double", key, channel, value, at, unit)
     return Reading(at.device, channel, key, result, unit, at.time, name, 0, 0, at.model)
 
 
-def _rejected(reason: Reason, detail: str, key: str, channel: str, value: Any, at: _At) -> Rejection:
-    return Rejection(reason, detail, at.device, channel, key, shown(value), None, at.time)
+def _rejected(
+    reason: Reason, detail: str, key: str, channel: str, value: Any, at: _At, unit: str | None = None
+) -> Rejection:
+    return Rejection(reason, detail, at.device, channel, key, shown(value), unit, at.time, at.model)
 
 
 def _flat(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

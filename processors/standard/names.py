@@ -113,7 +113,7 @@ NAMES: dict[str, str] = {
 
 # Names that say what is measured, not of what: taken with a unit in the key or beside it, where nothing around them
 # says otherwise; of several the unit decides. Not in networks of the smart home, whose sensors hang inside, on pipes or
-# in fridges.
+# in fridges, nor in that of sensor.community, which registers apart whether a node hangs outdoors.
 PLAIN: dict[str, str] = {
     "temperature": "air_temperature",
     "temp": "air_temperature",
@@ -133,7 +133,7 @@ PLAIN_UNITS: dict[str, frozenset[str]] = {
 }
 # Levels above a gauge's zero, unless the unit names the datum.
 ABOVE_NHN: dict[str, str] = {"water_level": "water_level_nhn"}
-SMART_HOME = frozenset({"homie", "shelly", "tasmota", "zigbee2mqtt"})
+SMART_HOME = frozenset({"homie", "sensor_community", "shelly", "tasmota", "zigbee2mqtt"})
 # Names of objects around a plain name that leave it what it is; any other (water, soil, board, probe, …) takes it away.
 _AROUND_PLAIN = (
     "air luft data daten decoded payload values value werte messwerte reading readings measurement measurements sensor "
@@ -182,6 +182,8 @@ NOT_OF: dict[str, frozenset[str]] = {
     "electric_active_power": frozenset(_PLANTS.split()),
 }
 OUTDOORS = frozenset({"air_temperature", "relative_humidity", "dew_point_temperature"})
+# What must stand in a key of a smart home for one of these.
+OPEN_AIR = frozenset("outdoor outdoors outside out aussen aussentemperatur aussenlufttemperatur weather wetter".split())
 
 # A phase, said by the last word: the channel of an electrical reading.
 PHASES = {"l1": "L1", "l2": "L2", "l3": "L3"}

@@ -284,6 +284,17 @@ def test_the_air_of_a_place_that_is_not_outdoors_is_not_the_weathers(place: str)
     assert found(f"{place}.water_temperature_C") == "water_temperature Cel"
 
 
+@pytest.mark.parametrize("dialect", sorted(names.SMART_HOME))
+def test_the_open_air_is_named_in_the_smart_home_or_it_is_none(dialect: str) -> None:
+    assert found("humidity:0.rh", "%", dialect) is None
+    assert found("climate/relative-humidity", "%", dialect) is None
+    assert found("thermostat/air-temperature", "°C", dialect) is None
+    assert found("outdoor_temperature", "°C", dialect) == "air_temperature °C"
+    assert found("Außentemperatur", "°C", dialect) == "air_temperature °C"
+    assert found("outdoor_humidity", "%", dialect) == "relative_humidity %"
+    assert found("station/relative-humidity", "%", "generic") == "relative_humidity %"
+
+
 def test_a_dew_point_that_a_chip_at_home_calculates_is_not_the_weathers() -> None:
     assert found("AM2301.DewPoint", "C", "tasmota") is None
     assert found("DewPoint", "C", "generic") == "dew_point_temperature C"
