@@ -7,6 +7,7 @@ here; the chip's own is the device's. Smart meters (SML) have keys that their ow
 HATasmota's sensor table (PyPI) and Tasmota's sources (ResponseGetTime for the forms of the time).
 """
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -28,13 +29,9 @@ from processors.standard.observation import Decoded, Leaf, Message, Reason, Reje
 from processors.standard.times import from_epoch, local
 
 FILTERS = (
-    "tele/+/SENSOR",
-    "tele/+/STATE",
-    "stat/+/STATUS8",
-    "stat/+/STATUS10",
-    "stat/+/STATUS11",
-    "+/tele/SENSOR",
-    "+/tele/STATE",
+    *("tele/+/SENSOR", "tele/+/+/SENSOR", "+/tele/SENSOR"),  # of two levels: a Zigbee bridge with SetOption89
+    *("tele/+/STATE", "+/tele/STATE"),
+    *(f"{place}/STATUS{number}" for place in ("stat/+", "+/stat") for number in ("0", "8", "10", "11")),
 )
 
 _PREFIXES = ("tele", "stat")
@@ -58,27 +55,56 @@ ENERGY = {
 }
 # Beside a list or total of the same property these need a channel of their own.
 _ENERGY_CHANNELS = {"CurrentNeutral": "neutral", "ImportActive": "meter", "ExportActive": "meter"}
+CURRENT_TRANSFORMER = {
+    "Energy": ENERGY["Total"],
+    **{name: ENERGY[name] for name in ("Power", "Voltage", "Current")},
+}
 # Sums that the next report or midnight sets back to zero; the totals say the same.
-_DERIVED = frozenset({"Today", "Yesterday", "Period", "TotalStartTime"})
+_DERIVED = frozenset(
+    {"Today", "Yesterday", "Period", "TotalStartTime"}
+    | {f"{day}Sum{way}" for day in ("Today", "Yesterday") for way in ("Import", "Export")}
+)
 
 # Keys whose meaning is one, whichever driver has it. eCO2 is none of them: it is guessed from organic vapours.
 ANYWHERE = {
     "CarbonDioxide": ("co2", "ppm"),
     "PM1": ("pm1", "ug/m3"),
+    "PM1_0": ("pm1", "ug/m3"),
     "PM2.5": ("pm2_5", "ug/m3"),
+    "PM2_5": ("pm2_5", "ug/m3"),
+    "PM4": ("pm4", "ug/m3"),
+    "PM4_0": ("pm4", "ug/m3"),
     "PM10": ("pm10", "ug/m3"),
     "Battery": ("device_battery_level", "%"),
     "BatteryPercentage": ("device_battery_level", "%"),
     "BatteryVoltage": ("device_battery_voltage", "V"),
 }
-BAROMETERS = ("BMP", "BME")
+BAROMETERS = ("BMP", "BME", "HP303B", "LPS35HW", "QMP6988", "SPL06")  # MS5837 hangs in water
 PRESSURES = {"Pressure": "air_pressure", "SeaPressure": "air_pressure_sea_level"}
 ELECTRICAL = ("INA2", "INA3")
+ANEMOMETERS = ("TX2", "WINDMETER")
 WIND = {
     ("Speed", "Avg"): ("wind_speed", None),
     ("Speed", "Max"): ("wind_speed_gust", None),
     ("Dir", "Avg"): ("wind_direction", "deg"),
 }
+# Of one driver: a battery's gauge, a dosimeter.
+OF_DRIVER = {
+    ("MAX1704", "Voltage"): ("device_battery_voltage", "V", ""),
+    ("MAX1704", "Percentage"): ("device_battery_level", "%", ""),
+    ("GDK101", "RadiationAvg10Min"): ("ambient_dose_rate", "uSv/h", "10 min"),
+    ("GDK101", "RadiationAvg1Min"): ("ambient_dose_rate", "uSv/h", "1 min"),
+}
+# Sensors that Bluetooth brings are named after their model and the end of their address.
+_BLUETOOTH = re.compile(r"(.+)-[0-9a-f]{6}")
+BLUETOOTH = {"RSSI": ("device_rssi", "dBm"), "PIR": ("presence_detected", "1"), "Leak": ("water_leak", "1")}
+IN_SOIL = {"Moisture": ("soil_moisture", "%"), "Fertility": ("soil_conductivity", "uS/cm")}  # of a Flora
+# What a bridge says of its Zigbee devices: the standard's sensors of occupancy, contact (1 is open) and water.
+ZIGBEE = {"Occupancy": "presence_detected", "Contact": "contact_open", "Water": "water_leak"}
+_TRUTHS = {True: 1.0, False: 0.0}
+# Keys of a smart meter are its owner's, but for those that name unit and phase.
+_OF_PHASE = re.compile(r"(volt|amp|ampere|watt)_[lp]([123])", re.IGNORECASE)
+_BY_UNIT = {"v": ("electric_voltage", "V"), "a": ("electric_current", "A"), "w": ("electric_active_power", "W")}
 # Units of keys whose meaning is left open.
 UNITS = {
     "Humidity": "%",
@@ -104,10 +130,13 @@ _CENTIMETRES = ("SR04", "ME007", "LD2410")
 
 _NO_READINGS = frozenset({"TempUnit", "PressureUnit", "SpeedUnit", "PN532", "RDM6300"})
 _TIMES = frozenset({"Time", "Epoch"})
+# In lower case and without `_`.
 _IDENTITY = frozenset(
-    {"Id", "Address", "Update threshold", "Device", "Name", "Endpoint", "Group", "LinkQuality", "Type", "mac"}
-    | {"Meter_Number", "Meter_number", "Meter_id", "meter_id", "Server_ID", "Server_id", "server_id", "Serial"}
+    {"id", "address", "update threshold", "device", "name", "endpoint", "group", "linkquality", "type", "mac", "model"}
+    | {"modelid", "manufacturer", "uid", "major", "minor", "firmware", "serial", "serverid", "meterid", "meternumber"}
+    | {"zaehlernummer", "zählernummer"}
 )
+_LONGEST_NAME = 64  # of a key that may mean something
 _ON_OFF = {"OFF": 0.0, "ON": 1.0}
 
 
@@ -119,15 +148,21 @@ def decode(message: Message) -> Decoded:
     device = device_name(*_device(message.topic))
     if isinstance(device, Rejection):
         return device
+    return collected(_parts(body, At(device), message), message, device, pack=False)
+
+
+def _parts(body: dict[str, Any], at: At, message: Message) -> Iterator[Leaf]:
+    """Sensors or the state, each of which an answer wraps; the answer to Status 0 has both, and much beside them."""
     of_sensors, of_state = body.get("StatusSNS"), body.get("StatusSTS")
+    wrapped = isinstance(of_sensors, dict) or isinstance(of_state, dict)
+    if not wrapped:
+        of_sensors, of_state = (None, body) if message.topic.endswith("/STATE") else (body, None)
+    elif message.topic.endswith("/STATUS0"):
+        yield from (NO_OBSERVATION for name in body if name not in {"StatusSNS", "StatusSTS"})
     if isinstance(of_sensors, dict):
-        body = of_sensors
-    elif isinstance(of_state, dict):
-        body = of_state
-    at = _timed(At(device), body, message)
-    if message.topic.endswith("/STATE") or isinstance(of_state, dict):
-        return collected(_state(body, at), message, device, pack=False)
-    return collected(_sensors(body, at, most_keys(message)), message, device, pack=False)
+        yield from _sensors(of_sensors, _timed(at, of_sensors, message), most_keys(message))
+    if isinstance(of_state, dict):
+        yield from _state(of_state, _timed(at, of_state, message))
 
 
 def _device(topic: str) -> tuple[str, str]:
@@ -164,7 +199,7 @@ def _sensors(body: dict[str, Any], at: At, limit: int) -> Iterator[Leaf]:
             yield NO_OBSERVATION
         elif sensor == "ZbReceived" and isinstance(value, dict):
             for address, one in value.items():  # a bridge speaks for its Zigbee devices
-                yield from _driver(_key(sensor, address), one, on(at, clipped(address)), body, limit)
+                yield from _zigbee(_key(sensor, address), one, on(at, clipped(address)), limit)
         else:
             channel = clipped(sensor) if isinstance(value, dict) and sensor != "ENERGY" else ""
             yield from _driver(sensor, value, on(at, channel), body, limit)
@@ -178,7 +213,28 @@ def _driver(sensor: str, value: Any, at: At, body: dict[str, Any], limit: int) -
         for path, one in flat(value, limit):
             yield leaf(_key(sensor, path), one, at)
     else:
-        yield leaf(_key(sensor), value, at)
+        yield leaf(_key(sensor), value, at, None, _unit(sensor, body))
+
+
+def _zigbee(sensor: str, value: Any, at: At, limit: int) -> Iterator[Leaf]:
+    """What a bridge says of a device, whose units stand beside its values."""
+    if not isinstance(value, dict):
+        yield from _driver(sensor, value, at, {}, limit)
+        return
+    for name, path, one in _members(value, limit):
+        key = _key(sensor, name, path)
+        if name in _UNIT_MEMBERS.values():
+            yield NO_OBSERVATION
+        elif name in ZIGBEE and not path:
+            yield (
+                state(key, one, at, ZIGBEE[name], _TRUTHS)
+                if isinstance(one, bool)
+                else leaf(key, one, at, ZIGBEE[name], "1")
+            )
+        elif name in PRESSURES and not path and (unit := _unit(name, value)):
+            yield leaf(key, one, at, PRESSURES[name], unit)
+        else:
+            yield _member(sensor, name, path, one, at, value)
 
 
 def _members(body: dict[str, Any], limit: int) -> Iterator[tuple[str, str, Any]]:
@@ -192,9 +248,11 @@ def _members(body: dict[str, Any], limit: int) -> Iterator[tuple[str, str, Any]]
 
 
 def _member(sensor: str, name: str, path: str, value: Any, at: At, body: dict[str, Any]) -> Leaf:
-    if name in _IDENTITY:
-        return NO_OBSERVATION
     key = _key(sensor, name, path)
+    if len(name) > _LONGEST_NAME:
+        return leaf(key, value, at)
+    if name.lower().replace("_", "") in _IDENTITY:
+        return NO_OBSERVATION
     if sensor == "ENERGY":
         return _energy(key, name, path, value, at)
     if sensor == "ESP32" and name == "Temperature":
@@ -204,16 +262,39 @@ def _member(sensor: str, name: str, path: str, value: Any, at: At, body: dict[st
     if sensor.startswith(ELECTRICAL) and name in {"Voltage", "Current", "Power"}:
         number = f"{sensor} {int(path) + 1}" if path.isdecimal() else sensor
         return leaf(key, value, on(at, number), *ENERGY[name])
-    if sensor.startswith("TX2") and (name, path) in WIND:
-        meaning, unit = WIND[name, path]
-        return leaf(key, value, at, meaning, unit or _unit(name, body))
-    if sensor.startswith("TX2") and path in {"Card", "AvgCard"}:
-        return SECOND_COPY  # the direction in words
-    if not path and name in ANYWHERE:
-        return leaf(key, value, at, *ANYWHERE[name])
+    if sensor == "ANALOG" and name.startswith("CTEnergy"):  # a current transformer
+        return leaf(key, value, on(at, f"{sensor} {name}"), *CURRENT_TRANSFORMER.get(path, (None, None)))
+    if sensor.upper().startswith(ANEMOMETERS):
+        return _wind(key, name, path, value, at, body)
+    found = None if path else _by_name(sensor, name)
+    if found is not None:
+        meaning, unit, place = found
+        return leaf(key, value, on(at, f"{at.channel} {place}".strip()), meaning, unit)
     if name == "Distance":
         return leaf(key, value, at, None, "cm" if sensor.startswith(_CENTIMETRES) else None)
     return leaf(key, value, at, None, _unit(name, body))
+
+
+def _wind(key: str, name: str, path: str, value: Any, at: At, body: dict[str, Any]) -> Leaf:
+    if (name, path) in WIND:
+        meaning, unit = WIND[name, path]
+        return leaf(key, value, at, meaning, unit or _unit(name, body))
+    if path in {"Card", "AvgCard"}:
+        return SECOND_COPY  # the direction in words
+    return leaf(key, value, at, None, "deg" if name == "Dir" else _unit(name, body))
+
+
+def _by_name(sensor: str, name: str) -> tuple[str, str, str] | None:
+    """Property, unit and the end of the channel of a key that its name, or its driver with it, makes certain."""
+    if name in ANYWHERE:
+        return *ANYWHERE[name], ""
+    driver = _BLUETOOTH.fullmatch(sensor)
+    known = BLUETOOTH.get(name) or (IN_SOIL.get(name) if driver and driver[1] == "Flora" else None)
+    if driver and known:
+        return *known, ""
+    if phase := _OF_PHASE.fullmatch(name):
+        return *_BY_UNIT[phase[1][0].lower()], f"L{phase[2]}"
+    return next((found for (start, key), found in OF_DRIVER.items() if key == name and sensor.startswith(start)), None)
 
 
 def _energy(key: str, name: str, path: str, value: Any, at: At) -> Leaf:
@@ -246,6 +327,8 @@ def _state(body: dict[str, Any], at: At) -> Iterator[Leaf]:
 
 
 def _unit(name: str, body: dict[str, Any]) -> str | None:
+    if name not in UNITS:
+        name = name.rstrip("0123456789")  # the second of several, at an analogue input: Temperature2
     member = _UNIT_MEMBERS.get(name)
     unit = body.get(member) if member else UNITS.get(name)
     return unit if isinstance(unit, str) and unit.isprintable() else None

@@ -183,7 +183,8 @@ NOT_OF: dict[str, frozenset[str]] = {
 }
 OUTDOORS = frozenset({"air_temperature", "relative_humidity", "dew_point_temperature"})
 # What must stand in a key of a smart home for one of these.
-OPEN_AIR = frozenset("outdoor outdoors outside out aussen aussentemperatur aussenlufttemperatur weather wetter".split())
+_OPEN_AIR = "outdoor outdoors outside out aussen aussentemperatur aussenlufttemperatur weather wetter"
+OPEN_AIR = frozenset(_OPEN_AIR.split())
 
 # A phase, said by the last word: the channel of an electrical reading.
 PHASES = {"l1": "L1", "l2": "L2", "l3": "L3"}
