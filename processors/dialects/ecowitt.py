@@ -3,8 +3,10 @@
 Ecowitt's is a flat object of texts whose keys end in the unit: tempf, baromrelin, windspeedmph. The key may lie:
 consoles set to metric have sent "baromabsin": "837.793". A pressure that inches of mercury can't have makes every unit
 of its message unknown, and an indoor temperature that is a room's in Celsius those of temperatures; such readings are
-dead letters, because nobody knows which unit they are in. The PASSKEY is a secret and appears nowhere. Keys as in
-ecowitt2mqtt's calculators (PyPI). weeWX's form is in `weewx`.
+dead letters, because nobody knows which unit they are in. So it is with what ecowitt2mqtt has processed: it takes the
+unit off the keys that end in one (temp, windspeed) and converts the others all the same. FOSHKplugin's metric keys
+(tempc, rainratemm) name theirs. The PASSKEY is a secret and appears nowhere. Keys as in ecowitt2mqtt's calculators
+(PyPI). weeWX's form is in `weewx`.
 """
 
 import re
@@ -45,6 +47,19 @@ FIELDS: dict[str, tuple[str | None, str | None, str]] = {
     "totalrainin": ("precipitation_total", "[in_i]", ""),
     "yearlyrainin": ("precipitation_total", "[in_i]", "yearly"),
     "yrain_piezo": ("precipitation_total", "[in_i]", "yearly piezo"),
+    # The same in metric units.
+    "tempc": ("air_temperature", "Cel", ""),
+    "tempinc": ("indoor_temperature", "Cel", ""),
+    "baromabshpa": ("air_pressure", "hPa", ""),
+    "baromrelhpa": ("air_pressure_sea_level", "hPa", ""),
+    "windspeedkmh": ("wind_speed", "km/h", ""),
+    "windgustkmh": ("wind_speed_gust", "km/h", ""),
+    "rainratemm": ("precipitation_rate", "mm/h", ""),
+    "totalrainmm": ("precipitation_total", "mm", ""),
+    "yearlyrainmm": ("precipitation_total", "mm", "yearly"),
+    "dewpointf": ("dew_point_temperature", "[degF]", ""),
+    "dewptf": ("dew_point_temperature", "[degF]", ""),
+    "dewptc": ("dew_point_temperature", "Cel", ""),
     "co2": ("co2", "[ppm]", ""),
     "co2in": ("co2", "[ppm]", "in"),
     "pm25_co2": ("pm2_5", _PARTICLES, "co2"),
@@ -54,6 +69,7 @@ FIELDS: dict[str, tuple[str | None, str | None, str]] = {
     "tf_co2": (None, "[degF]", "co2"),
     "humi_co2": (None, "%", "co2"),
     "lightning": (None, "km", ""),
+    "wh85batt": ("device_battery_voltage", "V", "wh85"),
     "wh80batt": ("device_battery_voltage", "V", "wh80"),
     "wh90batt": ("device_battery_voltage", "V", "wh90"),
     "wh68batt": ("device_battery_voltage", "V", "wh68"),
@@ -61,24 +77,27 @@ FIELDS: dict[str, tuple[str | None, str | None, str]] = {
 # The same for keys with the number of a sensor, which is the channel. An extra sensor may be anywhere.
 NUMBERED: dict[str, tuple[str | None, str]] = {
     "temp#f": (None, "[degF]"),
+    "temp#c": (None, "Cel"),
     "humidity#": (None, "%"),
     "tf_ch#": (None, "[degF]"),
-    "soilmoisture#": (None, "%"),
+    "soilmoisture#": ("soil_moisture", "%"),
     "leafwetness_ch#": (None, "%"),
     "pm25_ch#": ("pm2_5", _PARTICLES),
     "leak_ch#": ("water_leak", "1"),
     "soilbatt#": ("device_battery_voltage", "V"),
     "tf_batt#": ("device_battery_voltage", "V"),
+    "leaf_batt#": ("device_battery_voltage", "V"),
 }
-_NUMBER = re.compile(r"([a-z25_]*[a-z_])([0-9]{1,2})(f?)")
+_NUMBER = re.compile(r"([a-z25_]*[a-z_])([0-9]{1,2})([cf]?)")
 # The station's own business, and sums and means over spans that its own midnight sets back.
 _NO_READINGS = re.compile(
     r"PASSKEY|stationtype|model|freq|dateutc|interval|runtime|heap|ws90_ver|gain[0-9]+_piezo|soilad[0-9]+"
     r"|lightning_time|lightning_num|ws90cap_volt"
-    r"|(?:event|hourly|daily|weekly|monthly|last24h)rainin|[dehmw]rain_piezo|last24hrain_piezo|maxdailygust"
+    r"|(?:event|hourly|daily|weekly|monthly|last24h|24hour)rain(?:in|mm)?|[dehmw]rain_piezo|last24hrain_piezo|maxdailygust"
     r"|(?:pm25|pm10|pm1|pm4)_(?:avg_)?24h_(?:ch[0-9]+|co2)|co2(?:in)?_24h|[a-z0-9_]*batt[0-9]*"
 )
 _NAMED_BY_UNIT = frozenset({"[degF]", "[in_i'Hg]", "[mi_i]/h", "[in_i]/h", "[in_i]"})
+_PROCESSED = frozenset({"temp", "tempin", "baromabs", "baromrel", "windspeed", "windgust", "rainrate"})
 _INCHES_OF_MERCURY = (15.0, 34.0)  # 508 to 1151 hPa
 _ROOM_IN_CELSIUS = (10.0, 35.0)  # in Fahrenheit from -12 to 2 Cel: no indoor temperature
 
@@ -152,6 +171,8 @@ def _meaning(name: str) -> tuple[str | None, str | None, str] | None:
 
 def _doubtful(body: dict[str, Any]) -> frozenset[str]:
     """Units that the keys of this message name and that its values deny."""
+    if not _PROCESSED.isdisjoint(body):
+        return _NAMED_BY_UNIT | {"km"}
     low, high = _INCHES_OF_MERCURY
     pressures = [_number(body.get(name)) for name in ("baromabsin", "baromrelin")]
     if any(value is not None and not low <= value <= high for value in pressures):

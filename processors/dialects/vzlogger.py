@@ -25,11 +25,12 @@ OPTIONS = {
 LONGEST_NAME = 255
 LATEST_MS = 253_402_300_799_999  # the end of year 9999
 
-_OBIS = re.compile(r"(\d{1,3})-(\d{1,3}):(\d{1,3})\.(\d{1,3})\.(\d{1,3})(?:[*&](\d{1,3}))?", re.ASCII)
+_OBIS = re.compile(r"(?:(\d{1,3})-(\d{1,3}):)?(\d{1,3})\.(\d{1,3})\.(\d{1,3})(?:[*&](\d{1,3}))?", re.ASCII)
 _NONE = 255  # "don't care" in a code
 # Aliases that vzlogger takes for codes, and unparses as codes; older versions announced them as they were written.
 ALIASES = {"power": "1-0:1.7.255", "counter": "1-0:1.8.255", "counter-out": "1-0:2.8.255"}
-ENERGY, POWER = "energy", "power"
+ENERGY, POWER, APPARENT, REACTIVE = "energy", "power", "apparent", "reactive"
+_ELECTRICITY = 1
 # OBIS codes of IEC 62056-6-1 by medium, quantity and kind of value; the last member is the phase.
 CODES: dict[tuple[int, int, int], tuple[str, str, str]] = {
     (1, 1, 8): ("electric_energy_import", ENERGY, ""),
@@ -38,7 +39,8 @@ CODES: dict[tuple[int, int, int], tuple[str, str, str]] = {
     (1, 36, 7): ("electric_active_power", POWER, "L1"),
     (1, 56, 7): ("electric_active_power", POWER, "L2"),
     (1, 76, 7): ("electric_active_power", POWER, "L3"),
-    (1, 9, 7): ("electric_apparent_power", "V.A", ""),
+    (1, 3, 7): ("electric_reactive_power", REACTIVE, ""),
+    (1, 9, 7): ("electric_apparent_power", APPARENT, ""),
     (1, 13, 7): ("electric_power_factor", "1", ""),
     (1, 14, 7): ("electric_frequency", "Hz", ""),
     (1, 31, 7): ("electric_current", "A", "L1"),
@@ -49,6 +51,17 @@ CODES: dict[tuple[int, int, int], tuple[str, str, str]] = {
     (1, 72, 7): ("electric_voltage", "V", "L3"),
     (7, 3, 0): ("gas_volume_total", "m3", ""),
     (8, 1, 0): ("water_volume_total", "m3", ""),
+    # Heat, of which no unit is usual.
+    (6, 1, 0): ("heat_energy_total", "", ""),
+    (6, 2, 0): ("heat_volume_total", "", ""),
+    (6, 8, 0): ("heat_power", "", ""),
+    (6, 9, 0): ("heat_flow_rate", "", ""),
+    (6, 10, 0): ("heat_flow_temperature", "", ""),
+    (6, 11, 0): ("heat_return_temperature", "", ""),
+}
+_UNITS = {
+    "W": {POWER: "W", APPARENT: "V.A", REACTIVE: "V.A{reactive}"},
+    "kW": {POWER: "kW", APPARENT: "kV.A", REACTIVE: "kV.A{reactive}"},
 }
 
 
@@ -85,11 +98,15 @@ def decode(message: Message, state: State) -> Step:
 
 
 def register(text: str, options: Any) -> Register | None:
-    """An OBIS code as vzlogger announces it ("1-0:1.8.0*255"); None if it is none."""
+    """An OBIS code as vzlogger announces it ("1-0:1.8.0*255"); None if it is none.
+
+    255 stands for what a code leaves out: the medium is electricity then.
+    """
     found = _OBIS.fullmatch(ALIASES.get(text, text))
     if found is None:
         return None
     medium, channel, quantity, sort, tariff, storage = (int(part) if part else _NONE for part in found.groups())
+    medium, channel = (_ELECTRICITY if medium == _NONE else medium), (0 if channel == _NONE else channel)
     code = f"{medium}-{channel}:{quantity}.{sort}.{tariff}" + ("" if storage == _NONE else f"*{storage}")
     meaning, unit, phase = CODES.get((medium, quantity, sort), (None, None, ""))
     if storage != _NONE or (tariff not in {0, _NONE} and unit != ENERGY):
@@ -98,9 +115,11 @@ def register(text: str, options: Any) -> Register | None:
         phase = f"T{tariff}"
     if unit == ENERGY:
         unit = {"Wh": "W.h", "kWh": "kW.h"}.get(str(options.get("energy")))
-    elif unit == POWER:
-        unit = {"W": "W", "kW": "kW"}.get(str(options.get("power", "W")))
-    return Register(code, meaning, unit, "/".join(part for part in (str(channel) if channel else "", phase) if part))
+    elif unit in _UNITS["W"]:
+        unit = _UNITS.get(str(options.get("power", "W")), {}).get(unit)
+    return Register(
+        code, meaning, unit or None, "/".join(part for part in (str(channel) if channel else "", phase) if part)
+    )
 
 
 def _value(message: Message, state: State, device: str, what: str) -> Decoded:

@@ -43,6 +43,9 @@ LABELS = {
     "meter": "m",
     "count": "1",
     "ppm": "[ppm]",
+    "lux": "lx",
+    "second": "s",
+    "minute": "min",
     "microgram_per_meter_cubed": "ug/m3",
     "centibar": "kPa",
 }
@@ -55,7 +58,11 @@ _PRESSURE = ("[in_i'Hg]", "mbar", "mbar")
 _SPEED = ("[mi_i]/h", "km/h", "m/s")
 _RAIN = ("[in_i]", "cm", "mm")
 _RAIN_RATE = ("[in_i]/h", "cm/h", "mm/h")
+_SNOW = ("[in_i]", "cm", "mm")
 _NEVER = ("", "", "")
+_PARTICLES = ("ug/m3", "ug/m3", "ug/m3")  # in every system, like the following
+_FRACTION = ("[ppm]", "[ppm]", "[ppm]")
+_VOLTS = ("V", "V", "V")
 
 # Property, the units of the three systems, and a channel where two observations share a property.
 OBSERVATIONS = {
@@ -74,13 +81,22 @@ OBSERVATIONS = {
     "rainRate": ("precipitation_rate", _RAIN_RATE, ""),
     "radiation": ("solar_irradiance", ("W/m2", "W/m2", "W/m2"), ""),
     "UV": ("uv_index", ("1", "1", "1"), ""),
-    "pm1_0": ("pm1", _NEVER, ""),
-    "pm2_5": ("pm2_5", _NEVER, ""),
-    "pm10_0": ("pm10", _NEVER, ""),
-    "co2": ("co2", _NEVER, ""),
+    "luminosity": ("illuminance", ("lx", "lx", "lx"), ""),
+    "sunshineDur": ("sunshine_duration", ("s", "s", "s"), ""),
+    "snowDepth": ("snow_depth", _SNOW, ""),
+    "lightning_strike_count": ("lightning_strike_count", ("1", "1", "1"), ""),
+    "pm1_0": ("pm1", _PARTICLES, ""),
+    "pm2_5": ("pm2_5", _PARTICLES, ""),
+    "pm10_0": ("pm10", _PARTICLES, ""),
+    **{gas: (gas, _FRACTION, "") for gas in ("co", "co2", "no2", "o3", "so2")},
+    **{f"soilTemp{n}": ("soil_temperature", _TEMPERATURE, str(n)) for n in range(1, 5)},
+    **{f"soilMoist{n}": ("soil_water_tension", ("kPa", "kPa", "kPa"), str(n)) for n in range(1, 5)},  # centibars
+    "consBatteryVoltage": ("device_battery_voltage", _VOLTS, "console"),
 }
 # Sums over an hour, a day, a year, which are set back: `rain` says the same.
-_DERIVED = frozenset({"hourRain", "rain24", "dayRain", "stormRain", "weekRain", "monthRain", "yearRain", "totalRain"})
+_DERIVED = frozenset(
+    {"hourRain", "rain24", "dayRain", "stormRain", "weekRain", "monthRain", "yearRain", "totalRain", "daySunshineDur"}
+)
 _CIRCUMSTANCES = frozenset({"dateTime", "usUnits", "interval", "rxCheckPercent"})
 
 
@@ -89,10 +105,7 @@ def leaves(body: dict[str, Any], at: At) -> Iterator[Leaf]:
     at = _timed(at, next((body[name] for name in ("dateTime", "dateTime_unix_epoch") if name in body), None))
     system = _SYSTEMS.get(_whole(body.get("usUnits")) or 0)
     for name, value in body.items():
-        if name in _CIRCUMSTANCES or name.endswith(("BatteryStatus", "_unix_epoch")):
-            yield NO_OBSERVATION
-        else:
-            yield observation(name, value, at, system)
+        yield observation(name, value, at, system)
 
 
 def observation(name: str, value: Any, at: At, system: int | None = None) -> Leaf:
@@ -110,7 +123,7 @@ def observation(name: str, value: Any, at: At, system: int | None = None) -> Lea
 def _meaning(name: str, system: int | None) -> tuple[str | None, str | None, str] | None:
     """Property, unit and channel; None for what is no observation."""
     bare, label = _divided(name)
-    if bare in _DERIVED:
+    if bare in _DERIVED or bare in _CIRCUMSTANCES or bare.endswith(("BatteryStatus", "_unix_epoch")):
         return None
     meaning, units, channel = OBSERVATIONS.get(bare, (None, _NEVER, ""))
     always = units[0] if len(set(units)) == 1 else ""
