@@ -120,7 +120,7 @@ UNITS = {
 }
 _UNIT_MEMBERS = {
     "Temperature": "TempUnit",
-    "DewPoint": "TempUnit",
+    **dict.fromkeys(("DewPoint", "HeatIndex", "ProbeTemperature", "ReferenceTemperature"), "TempUnit"),
     "Pressure": "PressureUnit",
     "SeaPressure": "PressureUnit",
     "Speed": "SpeedUnit",

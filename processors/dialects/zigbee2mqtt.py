@@ -296,7 +296,7 @@ def _leaf(path: str, value: Any, at: _At) -> Leaf:
     if isinstance(value, str):
         return _from_text(path, value, about, means, at)
     if isinstance(value, bool):
-        return _from_bool(path, value, means, at)
+        return _from_bool(path, value, about, means, at)
     return _number(path, value, means, at)
 
 
@@ -324,12 +324,13 @@ def _said(about: dict[str, Any], member: str) -> str | None:
     return text if _text(text, LONGEST_UNIT if member == "unit" else LONGEST_NAME) else None
 
 
-def _from_bool(path: str, value: Any, means: _Meaning, at: _At) -> Leaf:
-    meaning = _BOOLEANS.get(path) if path in at.exposes else None
-    if path == "presence" and "occupancy" in at.exposes:
+def _from_bool(path: str, value: Any, about: dict[str, Any], means: _Meaning, at: _At) -> Leaf:
+    name = _said(about, "name") or path
+    meaning = _BOOLEANS.get(name) if path in at.exposes else None
+    if name == "presence" and "occupancy" in at.exposes:
         meaning = None  # two sensors of one device; which of them is meant is a profile's to say
     result = float(value)
-    if path == _CONTACT and path in at.exposes:
+    if name == _CONTACT and path in at.exposes:
         meaning, result = "contact_open", float(not value)
     return _reading(path, result, means._replace(property=meaning, unit="1" if meaning else None), at, value)
 
