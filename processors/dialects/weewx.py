@@ -81,7 +81,10 @@ OBSERVATIONS = {
     "rainRate": ("precipitation_rate", _RAIN_RATE, ""),
     "radiation": ("solar_irradiance", ("W/m2", "W/m2", "W/m2"), ""),
     "UV": ("uv_index", ("1", "1", "1"), ""),
-    "luminosity": ("illuminance", ("lx", "lx", "lx"), ""),
+    "windSpeed10": ("wind_speed", _SPEED, "10 min"),
+    **{name: ("illuminance", ("lx", "lx", "lx"), "") for name in ("illuminance", "luminosity")},
+    "cloudcover": ("cloud_cover", ("%", "%", "%"), ""),
+    "visibility": ("visibility", ("[mi_i]", "km", "km"), ""),
     "sunshineDur": ("sunshine_duration", ("s", "s", "s"), ""),
     "snowDepth": ("snow_depth", _SNOW, ""),
     "lightning_strike_count": ("lightning_strike_count", ("1", "1", "1"), ""),
@@ -89,8 +92,8 @@ OBSERVATIONS = {
     "pm2_5": ("pm2_5", _PARTICLES, ""),
     "pm10_0": ("pm10", _PARTICLES, ""),
     **{gas: (gas, _FRACTION, "") for gas in ("co", "co2", "no2", "o3", "so2")},
-    **{f"soilTemp{n}": ("soil_temperature", _TEMPERATURE, str(n)) for n in range(1, 5)},
-    **{f"soilMoist{n}": ("soil_water_tension", ("kPa", "kPa", "kPa"), str(n)) for n in range(1, 5)},  # centibars
+    **{f"soilTemp{n}": ("soil_temperature", _TEMPERATURE, str(n)) for n in range(1, 9)},
+    **{f"soilMoist{n}": ("soil_water_tension", ("kPa", "kPa", "kPa"), str(n)) for n in range(1, 9)},  # centibars
     "consBatteryVoltage": ("device_battery_voltage", _VOLTS, "console"),
 }
 # Sums over an hour, a day, a year, which are set back: `rain` says the same.
