@@ -142,19 +142,22 @@ def _device(levels: list[str]) -> str | Rejection:
 def _fields(body: dict[str, Any], at: At) -> Iterator[Leaf]:
     at = _timed(at, body.get("dateutc"))
     at = at._replace(model=model_name("ecowitt", body.get("model")))
-    doubtful = _doubtful(body)
+    processed = not _PROCESSED.isdisjoint(body)
+    doubtful = _NAMED_BY_UNIT | {"km"} if processed else _doubtful(body)
     for name, value in body.items():
-        yield _field(name, value, at, doubtful)
+        yield _field(name, value, at, doubtful, processed=processed)
 
 
-def _field(name: str, value: Any, at: At, doubtful: frozenset[str]) -> Leaf:
+def _field(name: str, value: Any, at: At, doubtful: frozenset[str], *, processed: bool) -> Leaf:
     if len(name) > _LONGEST_KEY:
         return leaf(clipped(name), value, at)
     found = _meaning(name)
     if found is None:
         return NO_OBSERVATION
     meaning, unit, channel = found
-    return leaf(name, value, on(at, channel), meaning, None if unit in doubtful else unit)
+    if unit in doubtful:
+        return leaf(name, value, on(at, channel), None if processed else meaning)  # a profile may know the unit
+    return leaf(name, value, on(at, channel), meaning, unit)
 
 
 @lru_cache(maxsize=4096)
@@ -171,8 +174,6 @@ def _meaning(name: str) -> tuple[str | None, str | None, str] | None:
 
 def _doubtful(body: dict[str, Any]) -> frozenset[str]:
     """Units that the keys of this message name and that its values deny."""
-    if not _PROCESSED.isdisjoint(body):
-        return _NAMED_BY_UNIT | {"km"}
     low, high = _INCHES_OF_MERCURY
     pressures = [_number(body.get(name)) for name in ("baromabsin", "baromrelin")]
     if any(value is not None and not low <= value <= high for value in pressures):

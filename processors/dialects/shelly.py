@@ -83,7 +83,7 @@ _PHASES = re.compile(r"[abcn]_")
 _ITSELF = {"sys", "wifi", "eth", "cloud", "mqtt", "ws", "ble", "bthome", "script", "schedule", "webhook", "kvs", "ui"}
 _ITSELF |= {"plugs_ui", "ht_ui", "modbus", "matter", "knx", "zigbee"}
 _NO_OBSERVATION = {"id", "source", "flags", "timer_started_at", "timer_duration", "mute", "calibration", "transition"}
-_NO_OBSERVATION |= {"last_updated_ts", "last_update_ts", "packet_id", "paired", "rpc", "schedules"}
+_NO_OBSERVATION |= {"last_updated_ts", "last_update_ts", "packet_id", "paired", "rpc", "schedules", "tag"}
 _STATES = frozenset({"switch_on", "lamp_on", "water_leak", "presence_detected"})
 _MODEL = re.compile(r"(shelly[a-z0-9]+)-[0-9a-f]{6,12}", re.ASCII)
 
@@ -192,7 +192,12 @@ def _component(component: str, status: Any, at: _At) -> Iterator[Leaf]:
 
 
 def _is_aside(name: str, path: str) -> bool:
-    return name in _NO_OBSERVATION or name.endswith("errors") or ".by_minute" in path or path.endswith("minute_ts")
+    return (
+        name in _NO_OBSERVATION
+        or name.endswith("errors")
+        or ".by_minute" in path
+        or path.endswith(("minute_ts", "_rst_ts"))
+    )
 
 
 def _leaf(key: str, channel: str, value: Any, meaning: tuple[str | None, str] | None, at: _At) -> Leaf:

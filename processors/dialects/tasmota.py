@@ -25,6 +25,7 @@ from processors.dialects.leaves import (
     state,
 )
 from processors.dialects.strict_json import load_object, shown
+from processors.dialects.vzlogger import register
 from processors.standard.observation import Decoded, Leaf, Message, Reason, Rejection
 from processors.standard.times import from_epoch, local
 
@@ -104,6 +105,9 @@ ZIGBEE = {"Occupancy": "presence_detected", "Contact": "contact_open", "Water": 
 _TRUTHS = {True: 1.0, False: 0.0}
 # Keys of a smart meter are its owner's, but for those that name unit and phase.
 _OF_PHASE = re.compile(r"(volt|amp|ampere|watt)_[lp]([123])", re.IGNORECASE)
+# Or that are OBIS codes: 32_7_0. The code does not fix whether power is in W and energy in kWh: those are a profile's.
+_OBIS = re.compile(r"[0-9]{1,3}_[0-9]{1,3}_[0-9]{1,3}")
+_NO_UNIT = {"power": "", "energy": ""}
 _BY_UNIT = {"v": ("electric_voltage", "V"), "a": ("electric_current", "A"), "w": ("electric_active_power", "W")}
 # Units of keys whose meaning is left open.
 UNITS = {
@@ -284,7 +288,7 @@ def _wind(key: str, name: str, path: str, value: Any, at: At, body: dict[str, An
     return leaf(key, value, at, None, "deg" if name == "Dir" else _unit(name, body))
 
 
-def _by_name(sensor: str, name: str) -> tuple[str, str, str] | None:
+def _by_name(sensor: str, name: str) -> tuple[str | None, str, str] | None:
     """Property, unit and the end of the channel of a key that its name, or its driver with it, makes certain."""
     if name in ANYWHERE:
         return *ANYWHERE[name], ""
@@ -294,6 +298,8 @@ def _by_name(sensor: str, name: str) -> tuple[str, str, str] | None:
         return *known, ""
     if phase := _OF_PHASE.fullmatch(name):
         return *_BY_UNIT[phase[1][0].lower()], f"L{phase[2]}"
+    if _OBIS.fullmatch(name) and (coded := register(name.replace("_", "."), _NO_UNIT)) and coded.unit:
+        return coded.meaning, coded.unit, coded.channel
     return next((found for (start, key), found in OF_DRIVER.items() if key == name and sensor.startswith(start)), None)
 
 

@@ -51,13 +51,6 @@ CODES: dict[tuple[int, int, int], tuple[str, str, str]] = {
     (1, 72, 7): ("electric_voltage", "V", "L3"),
     (7, 3, 0): ("gas_volume_total", "m3", ""),
     (8, 1, 0): ("water_volume_total", "m3", ""),
-    # Heat, of which no unit is usual.
-    (6, 1, 0): ("heat_energy_total", "", ""),
-    (6, 2, 0): ("heat_volume_total", "", ""),
-    (6, 8, 0): ("heat_power", "", ""),
-    (6, 9, 0): ("heat_flow_rate", "", ""),
-    (6, 10, 0): ("heat_flow_temperature", "", ""),
-    (6, 11, 0): ("heat_return_temperature", "", ""),
 }
 _UNITS = {
     "W": {POWER: "W", APPARENT: "V.A", REACTIVE: "V.A{reactive}"},
@@ -117,9 +110,7 @@ def register(text: str, options: Any) -> Register | None:
         unit = {"Wh": "W.h", "kWh": "kW.h"}.get(str(options.get("energy")))
     elif unit in _UNITS["W"]:
         unit = _UNITS.get(str(options.get("power", "W")), {}).get(unit)
-    return Register(
-        code, meaning, unit or None, "/".join(part for part in (str(channel) if channel else "", phase) if part)
-    )
+    return Register(code, meaning, unit, "/".join(part for part in (str(channel) if channel else "", phase) if part))
 
 
 def _value(message: Message, state: State, device: str, what: str) -> Decoded:

@@ -82,7 +82,7 @@ OBSERVATIONS = {
     "radiation": ("solar_irradiance", ("W/m2", "W/m2", "W/m2"), ""),
     "UV": ("uv_index", ("1", "1", "1"), ""),
     "windSpeed10": ("wind_speed", _SPEED, "10 min"),
-    **{name: ("illuminance", ("lx", "lx", "lx"), "") for name in ("illuminance", "luminosity")},
+    **dict.fromkeys(("illuminance", "luminosity"), ("illuminance", ("lx", "lx", "lx"), "")),
     "cloudcover": ("cloud_cover", ("%", "%", "%"), ""),
     "visibility": ("visibility", ("[mi_i]", "km", "km"), ""),
     "sunshineDur": ("sunshine_duration", ("s", "s", "s"), ""),
