@@ -73,7 +73,7 @@ FIELDS: dict[str, dict[str, tuple[str | None, str]]] = {
     "presencezone": {"value": ("presence_detected", "1")},
     "voltmeter": {"voltage": (None, "V")},
     "input": {"percent": (None, "%"), "freq": (None, "Hz")},
-    "thermostat": {"current_C": (None, "Cel"), "target_C": (None, "Cel")},
+    "thermostat": {"current_C": (None, "Cel"), "target_C": (None, "Cel"), "current_humidity": (None, "%")},
     "bthomedevice": _RADIO,
     "blutrv": {**_RADIO, "current_C": (None, "Cel"), "target_C": (None, "Cel"), "pos": (None, "%")},
     "wifi": {"rssi": ("device_rssi", "dB{mW}")},
@@ -195,7 +195,7 @@ def _is_aside(name: str, path: str) -> bool:
     return (
         name in _NO_OBSERVATION
         or name.endswith("errors")
-        or ".by_minute" in path
+        or "by_minute" in path
         or path.endswith(("minute_ts", "_rst_ts"))
     )
 

@@ -129,6 +129,8 @@ _UNIT_MEMBERS = {
     "SeaPressure": "PressureUnit",
     "Speed": "SpeedUnit",
 }
+# A flow meter, whose name is translated, states its units within.
+FLOW_METER = {"Rate": "Unit", "AmountToday": "AmountUnit"}
 # The laser rangers (VL53…, HRXL) printed whole millimetres once and print centimetres now: which, nobody can tell.
 _CENTIMETRES = ("SR04", "ME007", "LD2410")
 
@@ -211,8 +213,14 @@ def _sensors(body: dict[str, Any], at: At, limit: int) -> Iterator[Leaf]:
 
 def _driver(sensor: str, value: Any, at: At, body: dict[str, Any], limit: int) -> Iterator[Leaf]:
     if isinstance(value, dict):
+        stated = FLOW_METER if isinstance(value.get("Rate"), float | int | list) and "Unit" in value else {}
         for name, path, one in _members(value, limit):
-            yield _member(sensor, name, path, one, at, body)
+            if name in stated:
+                yield leaf(_key(sensor, name, path), one, at, None, _stated(value.get(stated[name])))
+            elif stated and name in stated.values():
+                yield NO_OBSERVATION
+            else:
+                yield _member(sensor, name, path, one, at, body)
     elif isinstance(value, list):
         for path, one in flat(value, limit):
             yield leaf(_key(sensor, path), one, at)
@@ -276,6 +284,8 @@ def _member(sensor: str, name: str, path: str, value: Any, at: At, body: dict[st
         return leaf(key, value, on(at, f"{at.channel} {place}".strip()), meaning, unit)
     if name == "Distance":
         return leaf(key, value, at, None, "cm" if sensor.startswith(_CENTIMETRES) else None)
+    if name == "Moisture" and sensor.startswith("CHIRP"):
+        return leaf(key, value, at)  # a capacitance, whatever unit others have
     return leaf(key, value, at, None, _unit(name, body))
 
 
@@ -336,7 +346,10 @@ def _unit(name: str, body: dict[str, Any]) -> str | None:
     if name not in UNITS:
         name = name.rstrip("0123456789")  # the second of several, at an analogue input: Temperature2
     member = _UNIT_MEMBERS.get(name)
-    unit = body.get(member) if member else UNITS.get(name)
+    return _stated(body.get(member) if member else UNITS.get(name))
+
+
+def _stated(unit: Any) -> str | None:
     return unit if isinstance(unit, str) and unit.isprintable() else None
 
 
