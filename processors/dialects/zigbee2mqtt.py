@@ -47,6 +47,7 @@ _ELECTRICAL = {
     ("power_apparent", "VA"): "electric_apparent_power",
     ("power_reactive", "VAR"): "electric_reactive_power",
     ("power_factor", None): "electric_power_factor",
+    ("power_factor", "%"): "electric_power_factor",
     ("voltage", "V"): "electric_voltage",
     ("current", "A"): "electric_current",
     ("current", "mA"): "electric_current",
@@ -56,8 +57,10 @@ _ELECTRICAL = {
     ("produced_energy", "kWh"): "electric_energy_export",
     ("energy_produced", "kWh"): "electric_energy_export",
 }
-_ELECTRICITY = (("power", "W"), ("current", "A"), ("current", "mA"), ("ac_frequency", "Hz"))
-_PHASE = re.compile(r"(.+)_(?:phase_([abc])|(neutral))")
+_ELECTRICITY = {"W": "power", "A": "current", "mA": "current", "Hz": "ac_frequency"}
+_PHASE = re.compile(
+    r"(.+?)_(?:phase_([abc])|(neutral|[abcXYZ]|l[123]))"
+)  # of a Tuya meter's `a` nobody says if it is L1
 _PHASES = {"a": "L1", "b": "L2", "c": "L3"}
 # The state of a relay and of a lamp; settings that are switches, too, have properties of other names.
 _ON_OFF = {"switch": "switch_on", "light": "lamp_on"}
@@ -275,10 +278,16 @@ def _flat(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 def _measures_electricity(exposes: dict[str, Any]) -> bool:
     return any(
-        (about.get("name", path), about.get("unit")) in _ELECTRICITY
+        _quantity(_said(about, "name") or path)[0] == _ELECTRICITY[about["unit"]]
         for path, about in exposes.items()
-        if isinstance(about, dict)
+        if isinstance(about, dict) and _said(about, "unit") in _ELECTRICITY
     )
+
+
+def _quantity(name: str) -> tuple[str, str]:
+    """A quantity and the phase or channel that its name ends in."""
+    phase = _PHASE.fullmatch(name)
+    return (name, "") if phase is None else (phase[1], phase[3] or _PHASES[phase[2]])
 
 
 def _leaf(path: str, value: Any, at: _At) -> Leaf:
@@ -308,12 +317,12 @@ def _meaning(path: str, about: dict[str, Any], at: _At) -> _Meaning:
     if found is None and name == "voltage" and (about.get("diagnostic") or (unit == "mV" and "battery" in at.exposes)):
         found = "device_battery_voltage"
     elif found is None and at.electrical and path in at.exposes:
-        phase = _PHASE.fullmatch(name)
-        found = _ELECTRICAL.get((phase[1] if phase else name, unit))
-        if name == "power" and "energy_flow" in at.exposes:
+        quantity, phase = _quantity(name)
+        found = _ELECTRICAL.get((quantity, unit))
+        if quantity == "power" and any(other.startswith("energy_flow") for other in at.exposes):
             found = None  # its direction stands beside it
-        elif found is not None and phase is not None and not channel:
-            channel = phase[3] or _PHASES[phase[2]]
+        elif found is not None:
+            channel = channel or phase
     if found is not None and unit is None:
         unit = "1"
     return _Meaning(found, unit, channel)
