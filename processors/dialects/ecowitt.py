@@ -1,18 +1,19 @@
-"""Weather stations by Ecowitt (what their gateways upload, brought to MQTT by ecowitt2mqtt and its like) and weeWX.
+"""Weather stations by Ecowitt (what their gateways upload, themselves or by ecowitt2mqtt and its like) and weeWX.
 
-Ecowitt's is a flat object of texts whose keys end in the unit: tempf, baromrelin, windspeedmph. The key may lie:
-consoles set to metric have sent "baromabsin": "837.793". A pressure that inches of mercury can't have makes every unit
-of its message unknown, and an indoor temperature that is a room's in Celsius those of temperatures; such readings are
-dead letters, because nobody knows which unit they are in. So it is with what ecowitt2mqtt has processed: it takes the
-unit off the keys that end in one (temp, windspeed) and converts the others all the same. FOSHKplugin's metric keys
-(tempc, rainratemm) name theirs. The PASSKEY is a secret and appears nowhere. Keys as in ecowitt2mqtt's calculators
-(PyPI). weeWX's form is in `weewx`.
+Ecowitt's is a form (`PASSKEY=…&tempf=50`), or a flat object of texts, whose keys end in the unit: tempf, baromrelin,
+windspeedmph. The key may lie: consoles set to metric have sent "baromabsin": "837.793". A pressure that inches of
+mercury can't have makes every unit of its message unknown, and an indoor temperature that is a room's in Celsius those
+of temperatures; such readings are dead letters, because nobody knows which unit they are in. So it is with what
+ecowitt2mqtt has processed: it takes the unit off the keys that end in one (temp, windspeed) and converts the others
+all the same. FOSHKplugin's metric keys (tempc, rainratemm) name theirs. The PASSKEY is a secret and appears nowhere.
+Keys as in ecowitt2mqtt's calculators (PyPI). weeWX's form is in `weewx`.
 """
 
 import re
 from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
+from urllib.parse import parse_qsl
 
 from processors.dialects import free_text, weewx
 from processors.dialects.leaves import NO_OBSERVATION, At, clipped, collected, device_name, leaf, model_name, on
@@ -24,6 +25,7 @@ FILTERS = ("ecowitt/#", "ecowitt2mqtt/#", "weewx/#", "weather/loop", "weather/ar
 
 _SECRET = re.compile(r"[0-9A-Fa-f]{32}")
 _PACKETS = frozenset({"loop", "archive"})
+_FORM = re.compile(rb"[A-Za-z0-9_]{1,64}=[^&=]*(?:&[A-Za-z0-9_]{1,64}=[^&=]*)+")
 _PARTICLES = "ug/m3"
 _LONGEST_KEY = 40  # of those that mean something
 
@@ -60,6 +62,7 @@ FIELDS: dict[str, tuple[str | None, str | None, str]] = {
     "dewpointf": ("dew_point_temperature", "[degF]", ""),
     "dewptf": ("dew_point_temperature", "[degF]", ""),
     "dewptc": ("dew_point_temperature", "Cel", ""),
+    **dict.fromkeys(("feelslikef", "windchillf", "heatindexf"), (None, "[degF]", "")),
     "co2": ("co2", "[ppm]", ""),
     "co2in": ("co2", "[ppm]", "in"),
     "pm25_co2": ("pm2_5", _PARTICLES, "co2"),
@@ -105,6 +108,8 @@ _ROOM_IN_CELSIUS = (10.0, 35.0)  # in Fahrenheit from -12 to 2 Cel: no indoor te
 def decode(message: Message) -> Decoded:
     """Readings of a weather station. Never raises."""
     body = load(message.payload)
+    if isinstance(body, Rejection) and (form := message.payload.strip()).isascii() and _FORM.fullmatch(form):
+        body = dict(parse_qsl(form.decode(), keep_blank_values=True))
     levels = message.topic.split("/")
     if isinstance(body, dict):
         packet = levels[-1] in _PACKETS or "usUnits" in body or "dateTime" in body
