@@ -245,6 +245,8 @@ def _zigbee(sensor: str, value: Any, at: At, limit: int) -> Iterator[Leaf]:
             )
         elif name in PRESSURES and not path and (unit := _unit(name, value)):
             yield leaf(key, one, at, PRESSURES[name], unit)
+        elif name == "Illuminance":
+            yield leaf(key, one, at)  # the standard's 10000 log10 lx + 1 of one device, and lx of the next
         else:
             yield _member(sensor, name, path, one, at, value)
 
