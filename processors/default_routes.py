@@ -23,6 +23,8 @@ class Usual(NamedTuple):
     key_levels: tuple[int, ...] = ()
 
 
+_TASMOTA = ("tele/+", "+/tele", "+/+/tele", "+/tele/+")
+
 # In this order, the catch-all last.
 ORDER: Mapping[str, Usual] = {
     "hanse": Usual(("hanse/#",)),
@@ -40,13 +42,10 @@ ORDER: Mapping[str, Usual] = {
     "pegelonline": Usual(("edis/pegelonline/#",)),
     "sensorthings": Usual(("v1.1/#", "v1.0/#"), key_levels=(0,)),
     "tasmota": Usual(
-        ("tele/+/SENSOR", "tele/+/STATE", "stat/+/STATUS8", "stat/+/STATUS10", "tele/SENSOR", "+/+/tele/SENSOR"),
+        ("tele/SENSOR",),
         (
-            "tele/+/LWT",
-            "tele/+/INFO1",
-            "tele/+/INFO2",
-            "tele/+/INFO3",
-            "stat/+/RESULT",
+            *(f"{place}/{kind}" for place in _TASMOTA for kind in ("LWT", "INFO1", "INFO2", "INFO3")),
+            *("stat/+/RESULT", "+/stat/RESULT", "+/+/stat/RESULT", "+/stat/+/RESULT"),
             "cmnd/#",
             "tasmota/discovery/#",
         ),

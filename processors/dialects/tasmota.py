@@ -29,10 +29,12 @@ from processors.dialects.vzlogger import register
 from processors.standard.observation import Decoded, Leaf, Message, Reason, Rejection
 from processors.standard.times import from_epoch, local
 
+# The prefix stands first, behind one or two levels, or between them (FullTopic tasmota/%prefix%/%topic%/).
+PLACES = ("{}/+", "+/{}", "+/+/{}", "+/{}/+")
 FILTERS = (
-    *("tele/+/SENSOR", "tele/+/+/SENSOR", "+/tele/SENSOR"),  # of two levels: a Zigbee bridge with SetOption89
-    *("tele/+/STATE", "+/tele/STATE"),
-    *(f"{place}/STATUS{number}" for place in ("stat/+", "+/stat") for number in ("0", "8", "10", "11")),
+    "tele/+/+/SENSOR",  # of two levels: a Zigbee bridge with SetOption89
+    *(f"{place.format('tele')}/{kind}" for place in PLACES for kind in ("SENSOR", "STATE")),
+    *(f"{place.format('stat')}/STATUS{number}" for place in PLACES for number in ("0", "8", "10", "11")),
 )
 
 _PREFIXES = ("tele", "stat")
@@ -172,12 +174,12 @@ def _parts(body: dict[str, Any], at: At, message: Message) -> Iterator[Leaf]:
 
 
 def _device(topic: str) -> tuple[str, str]:
-    """What is left of a topic without the prefix, first or last but one, and the kind of message."""
+    """What is left of a topic without the kind of message and the prefix: the first level, the last one, or between."""
     levels = topic.split("/")[:-1]
-    if levels and levels[0] in _PREFIXES:
-        levels = levels[1:]
-    elif levels and levels[-1] in _PREFIXES:
-        levels = levels[:-1]
+    places = (0, -1, *range(1, len(levels) - 1))
+    found = next((place for place in places if levels and levels[place] in _PREFIXES), None)
+    if found is not None:
+        del levels[found]
     return "/".join(levels), "the topic's device"
 
 

@@ -434,6 +434,17 @@ def test_the_default_routes_can_be_used_by_a_city() -> None:
     assert took.dialect == "hanse"
 
 
+@pytest.mark.parametrize(
+    "place", ["tele/plug", "plug/tele", "emoncms/plug/tele", "tasmota/tele/plug", "stat/plug", "haus/stat/plug"]
+)
+def test_tasmotas_prefix_may_stand_anywhere_in_a_short_topic(place: str) -> None:
+    city = City.model_validate({"city": {"key": "a", "name": "A"}, "route": default_routes()})
+    routes = Routes(city, DIALECTS)
+    kinds = ("SENSOR", "STATE", "LWT") if "tele" in place else ("STATUS8", "STATUS10", "RESULT")
+    taken = [routes.match(f"{place}/{kind}") for kind in kinds]
+    assert [one and one.dialect for one in taken] == ["tasmota", "tasmota", "ignore"]
+
+
 def test_an_answer_comes_before_the_next_line_is_written() -> None:
     command = [sys.executable, "-m", "processors", "explain", "--jsonl", "--no-profiles"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as running:
