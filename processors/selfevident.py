@@ -29,6 +29,7 @@ _LONGEST_SUFFIX = 4  # words: u_g_per_m3
 # Letters of a unit that hangs on the name without anything between, the longest first: kwh before wh.
 _GLUED = sorted({len(suffix) for suffix in names.SUFFIXES if len(suffix) > 1}, reverse=True)
 _NO_OBSERVATION = re.compile(f"_(?:{'|'.join(sorted(names.NO_OBSERVATION))})_")
+_VALUE = ".value"
 _IMPLIED = {"1": ("1",), "[pH]": ("[pH]",)}  # units that nobody writes
 _DIGIT = re.compile(r"\d")
 
@@ -62,9 +63,16 @@ def meaning(key: str, unit: str | None, dialect: str) -> Evident | Unfit | NoObs
         name, channel = metered
         return _with_unit(_Named((name,), channel), (), unit) or (Unfit(name, unit) if unit else None)
     spelled, bracketed = key, None
-    if brackets := _BRACKETS.fullmatch(key):
+    described = key[-len(_VALUE) :] == _VALUE
+    if described:
+        spelled = key[: -len(_VALUE)]  # {"air_temperature": {"value": 7.4, "unit": "°C"}}
+    if brackets := _BRACKETS.fullmatch(spelled):
         spelled, bracketed = brackets["name"], brackets["unit"]
-    elif (" in " in key or "," in key) and (label := _LABELLED.fullmatch(key)) and units.is_unit(label["unit"]):
+    elif (
+        (" in " in spelled or "," in spelled)
+        and (label := _LABELLED.fullmatch(spelled))
+        and units.is_unit(label["unit"])
+    ):
         spelled, bracketed = label["name"], label["unit"]
     whole = words(spelled)
     if _NO_OBSERVATION.search(f"_{whole}_"):
@@ -76,12 +84,14 @@ def meaning(key: str, unit: str | None, dialect: str) -> Evident | Unfit | NoObs
     if around and last.isdigit():
         last = around.pop()  # one of an array: values.temperature.0
     house = dialect in names.SMART_HOME
-    found = _named(whole, beside, plain=not around and not house)
+    # A decoder that puts a unit to everything calls a probe in water or in soil so, too.
+    certain = not house and (not described or last in names.PLAIN_OF_DEVICE)
+    found = _named(whole, beside, plain=certain and not around)
     if found is None and around:
         places = {word for part in around for word in part.split("_")}
         if not places.isdisjoint(names.QUALIFYING):
             return None
-        found = _named(last, beside, plain=_leaves_plain(around) and not house)
+        found = _named(last, beside, plain=certain and _leaves_plain(around))
         if found is not None and found.property in names.OUTDOORS and not places.isdisjoint(names.INDOORS):
             return None
         if found is not None and not places.isdisjoint(names.NOT_OF.get(found.property, ())):
@@ -90,7 +100,7 @@ def meaning(key: str, unit: str | None, dialect: str) -> Evident | Unfit | NoObs
             found = found._replace(channel=_one_of_several(spelled))
     if house and found is not None and found.property in names.OUTDOORS and _nowhere(whole, found.property):
         return None
-    if found is None and beside:
+    if found is None and beside and last not in names.BY_UNIT:
         known = _candidates(whole, plain=False) or _candidates(last, plain=False)
         return None if known is None else Unfit(known.properties[0], beside)
     return found
@@ -153,6 +163,8 @@ def _named(text: str, beside: str | None, *, plain: bool) -> Evident | None:
     inside = tuple(spelling for spellings, _ in endings for spelling in spellings)
     glued = [(spellings, text[:-length]) for length in _GLUED if (spellings := names.SUFFIXES.get(text[-length:]))]
     for spellings, name in ((inside, text), ((), text), *endings, *glued):
+        if name in names.UNIT_NEEDED and not spellings and beside is None:
+            continue
         known = _candidates(name, plain=plain)
         found = known and _with_unit(known, spellings, beside)
         if found:

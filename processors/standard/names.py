@@ -26,7 +26,7 @@ NAMES: dict[str, str] = {
     "wind_speed": "wind_velocity wind_avg avg_wind average_wind_speed "
     "windgeschwindigkeit wind_geschwindigkeit wind_speed_avg windspeed_avg wind_speed_mean "
     "mean_wind_speed avg_wind_speed",
-    "wind_speed_gust": "wind_gust gust_speed wind_gust_speed windboe windboeen windspitze "
+    "wind_speed_gust": "wind_gust gust_speed wind_gust_speed peak_wind_gust windboe windboeen windspitze "
     "boeengeschwindigkeit",
     "wind_direction": "wind_dir windrichtung wind_direction_avg",
     "precipitation_rate": "rain_rate rainfall_rate rain_intensity rainfall_intensity precipitation_intensity "
@@ -36,21 +36,22 @@ NAMES: dict[str, str] = {
     "snow_depth": "snow_height schneehoehe",
     "solar_irradiance": "solar_radiation global_radiation solarradiation globalstrahlung solarstrahlung irradiance "
     "solare_einstrahlung",
-    "illuminance": "beleuchtungsstaerke lux light_lux light_level_lux",
+    "illuminance": "beleuchtungsstaerke lux light light_intensity light_level ambient_light illumination luminosity "
+    "brightness helligkeit light_lux light_level_lux",
     "uv_index": "uv_index uvindex",
     "cloud_cover": "cloud_coverage cloudiness bewoelkung bedeckungsgrad wolkenbedeckung",
     "ambient_dose_rate": "dose_rate ortsdosisleistung dosisleistung gamma_dose_rate",
     # air quality
-    "pm1": "pm_1 pm1_0 pm_1_0 pm1p0 feinstaub_pm1 mc_1p0 mc_1_0",
-    "pm2_5": "pm25 pm_2_5 pm2p5 pm_25 feinstaub_pm25 feinstaub_pm2_5 mc_2p5 mc_2_5",
-    "pm4": "pm_4 pm4_0 pm_4_0 pm4p0 feinstaub_pm4 mc_4p0 mc_4_0",
-    "pm10": "pm_10 pm10_0 pm10p0 feinstaub_pm10 mc_10p0 mc_10_0",
-    "no2": "nitrogen_dioxide stickstoffdioxid",
-    "no": "nitrogen_monoxide stickstoffmonoxid nitric_oxide",
-    "o3": "ozone ozon",
-    "so2": "sulfur_dioxide sulphur_dioxide schwefeldioxid",
-    "co": "carbon_monoxide kohlenmonoxid kohlenstoffmonoxid",
-    "co2": "co2_concentration carbon_dioxide kohlendioxid kohlenstoffdioxid",
+    "pm1": "pm_1 pm1_0 pm_1_0 pm1p0 pm1_0_mass_concentration feinstaub_pm1 mc_1p0 mc_1_0",
+    "pm2_5": "pm25 pm_2_5 pm2p5 pm_25 pm2_5_mass_concentration feinstaub_pm25 feinstaub_pm2_5 mc_2p5 mc_2_5",
+    "pm4": "pm_4 pm4_0 pm_4_0 pm4p0 pm4_mass_concentration feinstaub_pm4 mc_4p0 mc_4_0",
+    "pm10": "pm_10 pm10_0 pm10p0 pm10_mass_concentration feinstaub_pm10 mc_10p0 mc_10_0",
+    "no2": "nitrogen_dioxide no2_concentration stickstoffdioxid",
+    "no": "nitrogen_monoxide stickstoffmonoxid nitric_oxide no_concentration",
+    "o3": "ozone ozon o3_concentration ozone_concentration",
+    "so2": "sulfur_dioxide sulphur_dioxide so2_concentration schwefeldioxid",
+    "co": "carbon_monoxide co_concentration kohlenmonoxid kohlenstoffmonoxid",
+    "co2": "carbon_dioxide co2_concentration co2_level kohlendioxid kohlenstoffdioxid",
     "nh3": "ammonia ammoniak",
     "h2s": "hydrogen_sulfide hydrogen_sulphide schwefelwasserstoff",
     "benzene": "benzol c6h6",
@@ -94,7 +95,8 @@ NAMES: dict[str, str] = {
     "noise_laeq": "laeq la_eq l_aeq laf_eq",
     "noise_lamax": "lamax la_max lafmax laf_max l_afmax",
     # soil, indoor, device
-    "soil_moisture": "bodenfeuchte bodenfeuchtigkeit soil_humidity soil_water_content vwc",
+    "soil_moisture": "bodenfeuchte bodenfeuchtigkeit soil_humidity soil_water_content water_soil "
+    "volumetric_water_content vwc",
     "soil_temperature": "soil_temp temp_soil temperature_soil bodentemperatur erdbodentemperatur",
     "soil_conductivity": "soil_ec conductivity_soil conduct_soil",
     "indoor_temperature": "indoor_temp temp_indoor temperature_indoor room_temperature temperature_room "
@@ -111,6 +113,22 @@ NAMES: dict[str, str] = {
     "device_snr": "snr",
 }  # fmt: skip
 
+# Properties without a unit are told by their name alone, but for these: many devices send a power factor in per cent.
+UNIT_NEEDED = frozenset({"power_factor", "leistungsfaktor"})
+# Names that only their unit makes certain: light in per cent is that of a lamp or of a cell, and no broken illuminance.
+BY_UNIT = frozenset(
+    {
+        "light",
+        "light_intensity",
+        "light_level",
+        "ambient_light",
+        "illumination",
+        "luminosity",
+        "brightness",
+        "helligkeit",
+    }
+)
+
 # Names that say what is measured, not of what: taken with a unit in the key or beside it, where nothing around them
 # says otherwise; of several the unit decides. Not in networks of the smart home, whose sensors hang inside, on pipes or
 # in fridges, nor in that of sensor.community, which registers apart whether a node hangs outdoors.
@@ -121,10 +139,13 @@ PLAIN: dict[str, str] = {
     "humidity": "relative_humidity",
     "pressure": "air_pressure",
     "battery": "device_battery_level device_battery_voltage",
+    "bat": "device_battery_level device_battery_voltage",
+    "batt": "device_battery_level device_battery_voltage",
     "batterie": "device_battery_level device_battery_voltage",
     "akku": "device_battery_level device_battery_voltage",
     "grundwasserstand": "groundwater_level",
 }
+PLAIN_OF_DEVICE = frozenset(name for name, text in PLAIN.items() if text.startswith("device_"))
 # The units that make a plain name certain: a pressure in hPa is the air's, one in bar may be a pipe's; a groundwater
 # level in metres may as well be the depth below ground.
 PLAIN_UNITS: dict[str, frozenset[str]] = {

@@ -315,3 +315,36 @@ def test_a_numbered_part_of_a_path_is_the_channel_so_that_two_sensors_are_two_da
     told = meaning(key, "µg/m³" if key == "PM2.5" else None, "generic")
     assert isinstance(told, Evident)
     assert told.channel == channel
+
+
+@pytest.mark.parametrize("key", ["power_factor", "powerFactor", "load.powerFactor", "Leistungsfaktor"])
+def test_a_power_factor_without_a_unit_may_be_in_percent(key: str) -> None:
+    assert meaning(key, None, "chirpstack") is None
+    assert found(key, "%", "chirpstack") == "electric_power_factor %"
+    assert found("cos_phi", None, "chirpstack") == "electric_power_factor 1"
+
+
+@pytest.mark.parametrize(
+    ("key", "unit", "expected"),
+    [
+        ("air_temperature.value", "°C", "air_temperature °C"),
+        ("temperature.value", "°C", None),  # of a pressure probe in a well as well
+        ("battery.value", "mV", "device_battery_voltage mV"),
+        ("soil.temperature.value", "°C", "soil_temperature °C"),
+        ("volumetric_water_content.value", "%", "soil_moisture %"),
+        ("vwc.value", "m³⋅m⁻³", "soil_moisture m³⋅m⁻³"),
+        ("min.air_temperature.value", "°C", None),
+        ("value", "°C", None),
+        ("sensor.value", "°C", None),
+    ],
+)
+def test_a_value_is_what_its_object_is_called(key: str, unit: str, expected: str | None) -> None:
+    assert found(key, unit) == expected
+
+
+def test_a_name_for_light_says_illuminance_only_in_lux() -> None:
+    assert found("light_lux") == "illuminance lx"
+    assert found("luminosity.value", "lux") == "illuminance lux"
+    assert [meaning(key, unit, "ttn") for key, unit in [("light", None), ("light_level", None), ("light", "%")]] == [
+        None
+    ] * 3
