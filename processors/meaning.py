@@ -14,6 +14,7 @@ from processors.standard.observation import Ignored, Reading, Reason
 from processors.standard.vocabulary import VOCABULARY, ObservedProperty
 
 NO_OBSERVATION = Ignored("no_observation")
+LORAWAN = frozenset({"ttn", "chirpstack"})  # whose readings have the network's time, unless they have one of their own
 
 
 class Refused(NamedTuple):
@@ -63,6 +64,8 @@ def find(matcher: Matcher, dialect: str, filters: frozenset[str], reading: Readi
         return NO_OBSERVATION
     if isinstance(evident, Unfit):
         return _converted("key", VOCABULARY[evident.property], reading.channel, evident.unit, None)
+    if reading.time is None and dialect in LORAWAN and _in_list(reading.key):
+        return Refused(Reason.INVALID_TIME, "its own time is a number, and no profile says of what unit")
     place = f"{reading.device}/{reading.channel}"
     if misplaced(place, evident.property, plain=evident.plain):
         return Refused(
@@ -106,6 +109,10 @@ def _converted(layer: str, observed: ObservedProperty, channel: str, unit: str |
     if (key.scale, key.offset) != (1.0, 0.0):
         made = units.Affine(key.scale * made.factor, key.offset * made.factor + made.offset)
     return Meaning(layer, observed, channel, unit, made, key if key.values or key.drop else None)
+
+
+def _in_list(key: str) -> bool:
+    return any(part.isdecimal() for part in key.split(".")[:-1])
 
 
 def _unknown(reading: Reading) -> str:

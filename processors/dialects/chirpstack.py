@@ -16,11 +16,10 @@ from processors.dialects.leaves import (
     At,
     collected,
     device_name,
-    flat_leaves,
     leaf,
     model_name,
 )
-from processors.dialects.lorawan import GATEWAY_CLOCK_US, device_time, first_heard, instant
+from processors.dialects.lorawan import GATEWAY_CLOCK_US, decoded_leaves, device_time, first_heard, instant
 from processors.dialects.strict_json import kind, load_object
 from processors.standard.observation import Decoded, Leaf, Message, Reason, Rejection
 
@@ -72,7 +71,7 @@ def _uplink(body: dict[str, Any], at: At, message: Message) -> Decoded:
     timed = own_time is not None or fault is not None
     if timed:
         at = at._replace(time=own_time, fault=fault)
-    return flat_leaves(decoded, at, message, without="time" if timed else None)
+    return decoded_leaves(decoded, at, message, without="time" if timed else None)
 
 
 def _status(body: dict[str, Any], at: At) -> list[Leaf]:

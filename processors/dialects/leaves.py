@@ -150,15 +150,6 @@ def refused(reason: Reason, detail: str, key: str, value: Any, at: At, unit: str
     return _TUPLE(Rejection, (reason, detail, at.device, at.channel, key, shown(value), unit, at.time, at.model))
 
 
-def flat_leaves(node: Any, at: At, message: Message, *, without: str | None = None) -> Decoded:
-    """The verdicts on all leaves of a measurement object, but for the one at the path `without`."""
-    most = most_keys(message) + (without is not None)
-    leaves = flat(node, most)
-    if len(leaves) > most:  # before thousands of verdicts are made for nothing
-        return too_many(message, at.device)
-    return _kept([leaf(path, value, at) for path, value in leaves if path != without], message, at.device)
-
-
 def collected(leaves: Iterable[Leaf], message: Message, device: str | None, *, pack: bool = True) -> Decoded:
     """A message's leaves, unless they are too many or none; a retained copy's count only with a time of their own.
 
@@ -175,10 +166,11 @@ def collected(leaves: Iterable[Leaf], message: Message, device: str | None, *, p
         found = list(islice(leaves, most + 1))
         if len(found) > most:
             return too_many(message, device)
-    return _kept(found, message, device)
+    return kept(found, message, device)
 
 
-def _kept(found: list[Leaf], message: Message, device: str | None) -> Decoded:
+def kept(found: list[Leaf], message: Message, device: str | None) -> Decoded:
+    """A message's leaves, unless they are none; a retained copy's count only with a time of their own."""
     if message.retain:
         found = [RETAINED if isinstance(leaf, Reading) and leaf.time is None else leaf for leaf in found]
     return found or Rejection(Reason.MALFORMED, "the payload has no measurement", device)

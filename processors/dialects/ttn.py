@@ -1,8 +1,9 @@
 """The Things Stack v3: uplinks on `v3/{application}/devices/{device}/up`, JSON.
 
 `normalized_payload` is taken where the device's formatter makes one: its fields have fixed meanings and units, which
-this module knows. Otherwise the leaves of `decoded_payload` come as they are, for a profile to give them a meaning.
-Radio metadata are no readings. Formats as documented by The Things Industries and the device repository's schema.
+this module knows; of a few a profile may say more. Otherwise the leaves of `decoded_payload` come as they are, for a
+profile to give them a meaning. Radio metadata are no readings. Formats as documented by The Things Industries and the
+device repository's schema.
 """
 
 from collections.abc import Iterator
@@ -10,19 +11,19 @@ from typing import Any
 
 from processors.dialects.leaves import (
     NO_OBSERVATION,
+    SENTINEL,
     SIMULATED,
     At,
     collected,
     device_name,
     flat,
-    flat_leaves,
     leaf,
     model_name,
     most_keys,
     refused,
     state,
 )
-from processors.dialects.lorawan import device_time, first_heard, instant
+from processors.dialects.lorawan import decoded_leaves, device_time, first_heard, instant
 from processors.dialects.strict_json import kind, load_object, number, shown
 from processors.standard.observation import Decoded, Leaf, Message, Reason, Rejection
 from processors.standard.times import parse
@@ -53,11 +54,18 @@ FIELDS = {
     "battery": ("device_battery_voltage", "V"),
 }
 INDOORS = {"air.temperature": "indoor_temperature", "air.relativeHumidity": "indoor_relative_humidity"}
+# Most formatters leave the place out, and some put into these fields what is none (the temperature of the board, the
+# state of a light barrier): the model's profile goes before what the name alone says (air.temperature: outdoor air).
+BY_PROFILE = frozenset({"air.temperature", "air.relativeHumidity", "air.lightIntensity"})
 STATES: dict[str, dict[Any, float]] = {
     "water.leak": {False: 0.0, True: 1.0},
     "action.motion.detected": {False: 0.0, True: 1.0},
     "action.contactState": {"closed": 0.0, "open": 1.0},
 }
+# Brands whose formatters put the battery's per cent where the schema has volts (the device repository:
+# vendor/milesight-iot, em300-th.js and others; vendor/sensative/strips.js).
+BATTERY_IN_PERCENT = ("milesight-iot/", "sensative/")
+NO_PROBE = 327.67  # what Dragino's boxes send for a plug with nothing in it (vendor/dragino/lht65.js)
 # Where and how something was measured, not what.
 CIRCUMSTANCES = frozenset(
     {"soil.depth", "air.location", "position.latitude", "position.longitude", "position.altitude"}
@@ -89,7 +97,7 @@ def decode(message: Message) -> Decoded:
         return collected(_normalized(measurements, at, most_keys(message)), message, device, pack=False)
     if isinstance(decoded, dict) and decoded:
         timed = at.fault is not None or own_time is not None
-        return flat_leaves(decoded, at, message, without="time" if timed else None)
+        return decoded_leaves(decoded, at, message, without="time" if timed else None)
     return Rejection(Reason.MALFORMED, "no decoded payload: give the device a payload formatter", device)
 
 
@@ -121,10 +129,10 @@ def _normalized(measurements: list[Any], at: At, limit: int) -> Iterator[Leaf]:
         depth = facts.get("soil.depth")
         known = number(depth) if isinstance(depth, int | float) and not isinstance(depth, bool) else None
         soil = here if known is None else here._replace(channel=f"{known:g} cm")
-        indoors = facts.get("air.location") == "indoor"
+        location = facts.get("air.location")
         for path, value in leaves:
             if path != "time":
-                yield _field(path, value, soil if path.startswith("soil.") else here, indoors=indoors)
+                yield _field(path, value, soil if path.startswith("soil.") else here, location)
 
 
 def _timed(at: At, text: Any) -> At:
@@ -137,16 +145,25 @@ def _timed(at: At, text: Any) -> At:
     return at._replace(time=time, fault=None)
 
 
-def _field(path: str, value: Any, at: At, *, indoors: bool) -> Leaf:
+def _field(path: str, value: Any, at: At, location: Any) -> Leaf:
     if path in CIRCUMSTANCES:
         return NO_OBSERVATION
     meaning = FIELDS.get(path)
     if meaning is None:
         return leaf(path, value, at)
+    name: str | None
     name, unit = meaning
+    if value == NO_PROBE and path == "air.temperature" and at.model.startswith("dragino/"):
+        return SENTINEL
+    if path == "battery" and at.model.startswith(BATTERY_IN_PERCENT):
+        name, unit = "device_battery_level", "%"
     states = STATES.get(path)
     if states is not None:
         return state(path, value, at, name, states)
     if isinstance(value, bool) or not isinstance(value, int | float | None):
         return refused(Reason.NOT_A_NUMBER, f"{path}: {kind(value)} where a number is expected", path, value, at)
-    return leaf(path, value, at, INDOORS.get(path, name) if indoors else name, unit)
+    if location == "indoor":
+        name = INDOORS.get(path, name)
+    elif location != "outdoor" and path in BY_PROFILE:
+        name = None
+    return leaf(path, value, at, name, unit)

@@ -221,6 +221,42 @@ def test_a_value_outside_the_list_and_a_text_without_one_are_refused(key: str, r
     assert judged(reading(key, value, raw=raw)).reason is Reason.NOT_A_NUMBER
 
 
+@pytest.mark.parametrize("raw", [True, False])
+@pytest.mark.parametrize("seen_before", [False, True])
+def test_a_boolean_is_a_value_of_states_only(raw: bool, seen_before: bool) -> None:
+    of = mapping()
+    scope = of.scope("wismar", "ttn", "v3/app/devices/d1/up")
+    for key, unit, fits in (
+        ("t", None, False),
+        ("co2_ppm", None, False),
+        ("contact_open", None, True),
+        ("door", None, True),
+    ):
+        if seen_before:
+            of.slot(scope, reading(key, 1.0, unit=unit))
+        came = reading(key, float(raw), unit=unit, raw=raw)
+        found = of.judged(of.slot(scope, came), came)
+        assert isinstance(found, Refused) is not fits, key
+        if isinstance(found, Refused):
+            assert found.reason is Reason.NOT_A_NUMBER
+
+
+@pytest.mark.parametrize(
+    ("key", "time", "dialect", "reason"),
+    [
+        ("measurements.0.temperature_C", None, "ttn", Reason.INVALID_TIME),
+        ("measurements.0.temperature_C", NOW, "ttn", None),
+        ("measurements.0.temperature_C", None, "generic", None),  # whose broker's time is as good as any
+        ("temperature_C", None, "chirpstack", None),
+    ],
+)
+def test_an_entry_of_a_list_with_a_time_nobody_can_read_explains_nothing_by_its_key(
+    key: str, time: Any, dialect: str, reason: Reason | None
+) -> None:
+    found = meant(mapping(), reading(key, 21.0, time=time), dialect=dialect)
+    assert getattr(found, "reason", None) is reason
+
+
 def test_a_missing_value_stays_missing_whatever_the_list_says() -> None:
     assert judged(reading("spot", None, quality=9))[1] is None
     assert judged(reading("spot", None, quality=9, raw="unavailable"))[1] is None
