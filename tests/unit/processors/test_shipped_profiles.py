@@ -31,6 +31,10 @@ CHIRPSTACK = {
     "DL-ATM41": "decentlab-atm41",
     "DL-ATM41G2": "decentlab-atm41",
     "Elsys ERS CO2": "elsys-ers",
+    "ERS CO2 Lite": "elsys-ers",
+    "ELSYS": "elsys-any",
+    "Milesight VS999": "milesight-any",
+    "Dragino LHT52": "dragino-lht52",
     "Sensative Strips Drip": "sensative-strips",
     "Thermometer": None,
     "acme/ws301": None,  # another maker's model of the same number
