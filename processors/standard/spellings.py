@@ -19,7 +19,6 @@ DEFINITIONS = (
     "hanse_mole_ppm = [hanse_mole_fraction]",
     "hanse_mole_ppb = 1/1000 * hanse_mole_ppm",
     "hanse_okta = [hanse_okta]",
-    "hanse_volume_fraction = [hanse_volume_fraction]",
     "hanse_degree = [hanse_angle]",
     "hanse_radian = 57.29577951308232 * hanse_degree",
     "hanse_gon = 9/10 * hanse_degree",
