@@ -232,7 +232,7 @@ def _converted(line: bytes) -> Json:
     made = units.between(source, target) if observed is None else units.conversion(source, observed)
     if isinstance(made, Reason):
         return {"error": f"{made}: {source!r:.40} to {target!r:.40}"}
-    result = value * made.factor + made.offset
+    result = made(value)
     if not math.isfinite(result):
         return {"error": f"{Reason.NOT_FINITE}: too large for a double"}
     return {"value": result}

@@ -67,10 +67,10 @@ def _observations(rows: list[Row]) -> Table:
     for row in rows:
         meaning = row.meaning
         device = f"{row.leaf.device} / {meaning.channel}" if meaning.channel else row.leaf.device
-        factor, offset = meaning.conversion
-        converted = (
-            "none" if meaning.conversion == IDENTITY else f"x {factor:.6g}" + (f" {offset:+.6g}" if offset else "")
-        )
+        factor, offset, divisor = meaning.conversion
+        converted = "none" if meaning.conversion == IDENTITY else f"x {factor / divisor:.6g}"
+        if offset:
+            converted += f" {offset / divisor:+.6g}"
         value = "missing" if row.value is None else f"{row.value:.10g}"
         flags = ", ".join(test.name.lower() for test in QualityTest if row.tests & test and test.name)
         quality = f"{row.quality} {Quality(row.quality).name.lower()}" + (f": {flags}" if flags else "")

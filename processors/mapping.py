@@ -91,7 +91,7 @@ class Mapping:
         self._slots: dict[SlotKey, int | Careful] = {}
         self._stream = np.zeros(_GROWTH, np.int32)
         self._origin = np.zeros(_GROWTH, np.int32)
-        self._numbers = np.zeros((_GROWTH, 5))  # factor, offset, minimum, maximum, suspect above (NaN: no such limit)
+        self._numbers = np.zeros((_GROWTH, 6))  # factor, offset, divisor, minimum, maximum, suspect above (NaN: none)
         self._direction = np.zeros(_GROWTH, np.bool_)
 
     def __len__(self) -> int:
@@ -184,13 +184,13 @@ class Mapping:
         if slot == len(self._stream):
             self._stream = np.resize(self._stream, slot * 2)
             self._origin = np.resize(self._origin, slot * 2)
-            self._numbers = np.resize(self._numbers, (slot * 2, 5))
+            self._numbers = np.resize(self._numbers, (slot * 2, 6))
             self._direction = np.resize(self._direction, slot * 2)
         self._origin[slot] = self.streams.origin(stream.raw_key, stream.raw_unit)
         self._stream[slot] = self.streams.number(stream)
         observed, conversion = meaning.observed, meaning.conversion
         suspect = np.nan if observed.suspect_above is None else observed.suspect_above
-        self._numbers[slot] = conversion.factor, conversion.offset, observed.minimum, observed.maximum, suspect
+        self._numbers[slot] = *conversion, observed.minimum, observed.maximum, suspect
         self._direction[slot] = observed.aggregation == "direction"
         return slot
 
@@ -198,11 +198,11 @@ class Mapping:
         """Convert to canonical units and flag. NaN in `raw` is a declared missing value."""
         numbers = self._numbers[slots]
         with np.errstate(over="ignore", invalid="ignore"):
-            value = raw * numbers[:, 0] + numbers[:, 1]
+            value = (raw * numbers[:, 0] + numbers[:, 1]) / numbers[:, 2]
         direction = self._direction[slots]
         if direction.any():  # 0 and 360 are one direction; what lies outside stays, and fails its gross range
             value[direction & (value == DEGREES)] = 0.0
-        flags, fired = quality.assess(value, numbers[:, 2], numbers[:, 3], source_quality, tests, numbers[:, 4])
+        flags, fired = quality.assess(value, numbers[:, 3], numbers[:, 4], source_quality, tests, numbers[:, 5])
         return Normalised(self._stream[slots], value, flags, fired, ~np.isinf(value), self._origin[slots])
 
 

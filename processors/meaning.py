@@ -25,7 +25,7 @@ class Refused(NamedTuple):
 
 
 class Meaning(NamedTuple):
-    """How a key's values become observations: canonical = raw * factor + offset.
+    """How a key's values become observations.
 
     `layer` says who knew: "dialect", "profile NAME" or "key". `key` is the profile's entry where values need a look
     of their own (enumerations, sentinels).
@@ -107,7 +107,7 @@ def _converted(layer: str, observed: ObservedProperty, channel: str, unit: str |
     if key is None:
         return Meaning(layer, observed, channel, unit, made)
     if (key.scale, key.offset) != (1.0, 0.0):
-        made = units.Affine(key.scale * made.factor, key.offset * made.factor + made.offset)
+        made = made.after(key.scale, key.offset)
     return Meaning(layer, observed, channel, unit, made, key if key.values or key.drop else None)
 
 

@@ -1,10 +1,11 @@
 """Units: from the spelling that came to the unit that a property is kept in. Every conversion is affine.
 
-Each pair of spelling and property is worked out once, exactly (pint on fractions), and cached; per reading there is a
-multiplication left. What is ambiguous or of another dimension is refused: there is no guess here. The spellings are
+Each pair of spelling and property is worked out once, exactly (pint on fractions), and cached; per reading there is one
+line of arithmetic left. What is ambiguous or of another dimension is refused: there is no guess here. The spellings are
 data, in `spellings`; what is not among them is read by UCUM's own rules (`ucum`).
 """
 
+import math
 import re
 import unicodedata
 from fractions import Fraction
@@ -19,6 +20,7 @@ from processors.standard.ucum import expression
 from processors.standard.unece import CODES
 from processors.standard.vocabulary import VOCABULARY, ObservedProperty
 
+EXACT = 2**53  # whole numbers up to there are doubles
 LONGEST = 64  # longer than any unit; keeps junk out of the cache
 _CACHED = 4096
 
@@ -30,13 +32,37 @@ _AROUND = re.compile(r"\s*([/.])\s*")
 
 
 class Affine(NamedTuple):
-    """canonical = raw * factor + offset."""
+    """canonical = (raw * factor + offset) / divisor.
+
+    All three are whole numbers where doubles hold them: 3050 mV are 3.05 V then, as a sensor says that sends both, and
+    not 3.0500000000000003.
+    """
 
     factor: float
     offset: float
+    divisor: float = 1.0
+
+    def __call__(self, raw: float) -> float:
+        """One value."""
+        return (raw * self.factor + self.offset) / self.divisor
+
+    def after(self, scale: float, offset: float) -> "Affine":
+        """The same for values that are raw * scale + offset in this conversion's unit."""
+        factor, own, divisor = map(Fraction, self)
+        scaled, shifted = Fraction(repr(scale)), Fraction(repr(offset))
+        return affine(scaled * factor / divisor, (shifted * factor + own) / divisor)
 
 
 IDENTITY = Affine(1.0, 0.0)
+
+
+def affine(factor: Fraction, offset: Fraction) -> Affine:
+    """For canonical = raw * factor + offset, in whole numbers where they are not too large to be exact."""
+    divisor = math.lcm(factor.denominator, offset.denominator)
+    whole = (factor * divisor, offset * divisor, Fraction(divisor))
+    if all(abs(number) <= EXACT for number in whole):
+        return Affine(*map(float, whole))
+    return Affine(float(factor), float(offset))
 
 
 def normal(spelling: str) -> str:
@@ -102,7 +128,7 @@ def between(spelling: str, other: str) -> Affine | Reason:
     found = {made for pair in pairs if isinstance(made := _affine(*pair), Affine)}
     if not found:
         numbers = {NUMBERS[code] / NUMBERS[to] for code, to in pairs if code in NUMBERS and to in NUMBERS}
-        found = {Affine(float(factor), 0.0) for factor in numbers}
+        found = {affine(factor, Fraction(0)) for factor in numbers}
     if len(found) == 1:
         return found.pop()
     return Reason.UNKNOWN_UNIT if found else Reason.WRONG_DIMENSION
@@ -110,7 +136,7 @@ def between(spelling: str, other: str) -> Affine | Reason:
 
 def _between(code: str, to_property: ObservedProperty) -> Affine | Reason:
     special = FOR_PROPERTY.get((code, to_property.key))
-    return _affine(code, to_property.unit) if special is None else Affine(special, 0.0)
+    return _affine(code, to_property.unit) if special is None else IDENTITY.after(special, 0.0)
 
 
 @lru_cache(maxsize=4 * _CACHED)  # all pairs of the table
@@ -122,7 +148,7 @@ def _affine(code: str, to: str) -> Affine | Reason:
     if source.dimensionality != target.dimensionality:
         return Reason.WRONG_DIMENSION
     offset, one = (Fraction(ureg.Quantity(Fraction(raw), source).to(target).magnitude) for raw in (0, 1))
-    return Affine(float(one - offset), float(offset))
+    return affine(one - offset, offset)
 
 
 @cache

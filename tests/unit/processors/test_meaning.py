@@ -170,7 +170,7 @@ def test_without_a_channel_of_its_own_the_profile_keeps_the_dialects() -> None:
 
 def test_scale_and_offset_come_before_the_unit() -> None:
     found = meant(mapping(), reading("raw"))
-    assert found.conversion.factor * 2000 + found.conversion.offset == pytest.approx((2000 * 0.5 + 100) / 1000)
+    assert found.conversion(2000) == pytest.approx((2000 * 0.5 + 100) / 1000)
 
 
 def test_a_profile_without_a_unit_keeps_the_one_that_came() -> None:

@@ -11,7 +11,7 @@ from processors.standard.vocabulary import VOCABULARY
 def convert(value, spelling, key):
     made = conversion(spelling, VOCABULARY[key])
     assert isinstance(made, Affine), f"{spelling} for {key}: {made}"
-    return value * made.factor + made.offset
+    return made(value)
 
 
 # Multipliers to SI as QUDT publishes them, and the property in whose unit they show.
@@ -37,8 +37,8 @@ QUDT = [
 @pytest.mark.parametrize(("code", "multiplier", "key", "unit_of_property"), QUDT)
 def test_factors_agree_with_the_published_multipliers(code, multiplier, key, unit_of_property):
     made = conversion(code, VOCABULARY[key])
-    assert made.factor == pytest.approx(multiplier / unit_of_property, rel=1e-6)
-    assert made.offset == 0.0
+    assert made(1.0) == pytest.approx(multiplier / unit_of_property, rel=1e-6)
+    assert made(0.0) == 0.0
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_the_property_decides_what_an_ambiguous_spelling_means(key, code):
     ("key", "factor"), [("no2", 1.9125), ("no", 1.2474), ("o3", 1.9953), ("so2", 2.6632), ("co", 0.0011644)]
 )
 def test_parts_per_billion_become_mass_for_the_five_named_gases(key, factor):
-    assert conversion("ppb", VOCABULARY[key]) == Affine(factor, 0.0)
+    assert convert(1.0, "ppb", key) == factor
     assert convert(1.0, "ppm", key) == pytest.approx(1000 * factor)
 
 
@@ -216,7 +216,20 @@ def test_what_ucums_rules_spell_needs_no_table(value, code, key, expected):
 )
 def test_without_a_property_plain_numbers_convert_by_their_size(value, one, other, expected):
     made = between(one, other)
-    assert value * made.factor + made.offset == pytest.approx(expected)
+    assert made(value) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("spelling", "key", "divisor"),
+    [("mV", "device_battery_voltage", 1000), ("Wh", "electric_energy_import", 1000), ("L", "water_volume_total", 1000)],
+)
+def test_what_a_sensor_says_in_both_of_two_units_is_one_value(spelling, key, divisor):
+    assert [convert(float(raw), spelling, key) for raw in range(10_000)] == [raw / divisor for raw in range(10_000)]
+
+
+def test_a_profiles_scale_is_the_decimal_that_stands_there():
+    made = conversion("mV", VOCABULARY["device_battery_voltage"]).after(0.1, -5.0)
+    assert [made(raw) for raw in range(100)] == [(raw - 50) / 10_000 for raw in range(100)]
 
 
 def test_a_milliwatt_is_not_a_megawatt():
@@ -263,6 +276,6 @@ def test_factors_are_finite_and_not_zero():
         for known in VOCABULARY.values():
             made = conversion(code, known)
             if isinstance(made, Affine):
-                assert math.isfinite(made.offset)
-                assert math.isfinite(made.factor)
+                assert all(math.isfinite(number) for number in made)
                 assert made.factor > 0
+                assert made.divisor > 0
