@@ -339,14 +339,7 @@ class Pipeline:
     def _written(self, batch: Batch, outcome: Outcome, ignored: Mapping[tuple[str, str], int]) -> None:
         for span in batch.spans:
             self._reported[span.partition] = span.next_offset
-        over = {city for city, size in outcome.open_bytes.items() if size > self._budgets[city]}
-        if over - self._full:
-            self._full |= over
-            log.error(
-                "dead letters beyond the city's budget: paused until purged, replayed or raised", cities=sorted(over)
-            )
-            self._log.pause([p for p in self._cursors if city_of(p.topic) in over])
-            self._observer.paused(self._full)
+        self._pause_cities(self._full | self._over(outcome.open_bytes))
         self._distrusted = self._distrusted or outcome.state_refused > 0
         self._observer.committed(batch, outcome, ignored)
 
@@ -399,13 +392,25 @@ class Pipeline:
         if self._reported:
             reported, self._reported = self._reported, {}
             await self._log.report(reported)
-        sizes = await self._store.open_bytes(self._budgets)
-        full = {city for city, size in sizes.items() if size > self._budgets[city]}
-        if full != self._full:
-            free = self._full - full
-            self._full = full
+        self._pause_cities(self._over(await self._store.open_bytes(self._budgets)))
+
+    def _over(self, sizes: Mapping[str, int]) -> set[str]:
+        """Cities whose open dead letters weigh more than their budget."""
+        return {city for city, size in sizes.items() if size > self._budgets[city]}
+
+    def _pause_cities(self, full: set[str]) -> None:
+        """Pause these cities and no other; whoever restarts a process is told too."""
+        more, free = full - self._full, self._full - full
+        self._full = full
+        if more:
+            log.error(
+                "dead letters beyond the city's budget: paused until purged, replayed or raised", cities=sorted(more)
+            )
+            self._log.pause([p for p in self._cursors if city_of(p.topic) in more])
+        if free:
+            log.info("dead letters within the city's budget again: reading on", cities=sorted(free))
             self._log.resume([p for p in self._cursors if city_of(p.topic) in free])
-            self._log.pause([p for p in self._cursors if city_of(p.topic) in full])
+        if more or free:
             self._observer.paused(full)
 
 

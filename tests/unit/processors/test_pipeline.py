@@ -6,6 +6,7 @@ from collections.abc import Coroutine, Iterator
 from typing import Any
 
 import pytest
+import structlog
 
 from processors.cursor import LogReplacedError, RangeLostError
 from processors.pipeline import HOUSEKEEPING_SECONDS, slices
@@ -259,7 +260,7 @@ def test_an_outage_of_the_database_is_waited_out(
     assert len(tables.rows) == 40
 
 
-def test_a_city_beyond_its_dead_letter_budget_is_paused_and_resumes_by_itself(
+def test_a_city_beyond_its_dead_letter_budget_is_paused_and_resumes_by_itself_and_both_are_said(
     loop: VirtualLoop, topics: SimulatedTopics, tables: SimulatedTables
 ) -> None:
     processor = Processor(topics, tables)
@@ -282,7 +283,10 @@ def test_a_city_beyond_its_dead_letter_budget_is_paused_and_resumes_by_itself(
         assert processor.noted.paused_cities == set()
         await processor.stop()
 
-    run(loop, scene())
+    with structlog.testing.capture_logs() as said:
+        run(loop, scene())
+    budget = [(one["log_level"], one["cities"]) for one in said if "budget" in one["event"]]
+    assert budget == [("error", ["wismar"]), ("info", ["wismar"])]
 
 
 def test_the_groups_own_offsets_are_left_for_lag_tools(
