@@ -20,17 +20,10 @@ import psycopg
 from ingest import wire
 from processors.standard.times import rfc3339
 from storage.migrate import migrate
+from tests.integration.gateways import eventually
 
 ROOT = Path(__file__).parents[2]
 PARTITIONS = 2
-
-
-def eventually(check, *, seconds=60.0, what="it"):
-    deadline = time.monotonic() + seconds
-    while not (found := check()):
-        assert time.monotonic() < deadline, f"{what} did not come true within {seconds} s"
-        time.sleep(0.05)
-    return found
 
 
 def reading(device: str, at_ms: int, value: float, **more: Any) -> bytes:
@@ -39,7 +32,7 @@ def reading(device: str, at_ms: int, value: float, **more: Any) -> bytes:
 
 
 class Process:
-    """`hanse-processor run`; `log` is what it wrote."""
+    """`hanse-processor run`, once it is ready; `log` is what it wrote."""
 
     def __init__(self, city_file: Path, environment: dict[str, str]) -> None:
         self.process = subprocess.Popen(
@@ -54,13 +47,17 @@ class Process:
         self._reader.start()
         eventually(self.ready, what=f"ready; log: {self.lines}")
 
+    @property
+    def log(self) -> str:
+        return "".join(self.lines)
+
     def _read(self) -> None:
         assert self.process.stderr is not None
         with self.process.stderr as stream:
             self.lines.extend(stream)
 
     def ready(self) -> bool:
-        found = re.search(r'"http_port": (\d+)', "".join(self.lines))
+        found = re.search(r'"http_port": (\d+)', self.log)
         if found is None:
             return False
         try:

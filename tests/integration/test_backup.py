@@ -134,7 +134,7 @@ def test_a_processor_that_stands_at_another_place_than_a_restored_database_goes_
         conn.execute("delete from store.consumer_offset")
     city.publish(*messages(city.key, ALL, ALL + 10), partition=0)
     eventually(lambda: restored.one("select sum(messages)::int from hanse.ledger") == (ALL + 10,), what="all again")
-    assert any("fenced: " in line for line in process.lines)
+    eventually(lambda: "fenced: " in process.log, what="said in the log")
     assert restored.one("select sum(unaccounted)::int from hanse.ledger") == (0,)
 
 

@@ -296,7 +296,8 @@ async def test_forgetting_beside_running_writers_loses_and_leaves_nothing(migrat
 
     async def forget() -> None:
         for n in range(6):
-            await asyncio.sleep(0.2)
+            while min(stored.values()) < 40 * (n + 1):  # both write meanwhile, and the device too
+                await asyncio.sleep(0.01)
             with Forgetting(migrated, "kiel", f"kiel-{n}") as forgetting:
                 await asyncio.to_thread(forgetting.run)
         stop.set()

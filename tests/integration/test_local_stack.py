@@ -24,7 +24,8 @@ from local.servers import Kafka, Mosquitto, Postgres
 from paho.mqtt import publish, subscribe
 
 CHECKOUT = Path(__file__).parents[2]
-READY = 60
+READY = 240
+pytestmark = pytest.mark.timeout(900)  # `up` starts twenty processes, on a machine that may be busy
 
 
 @pytest.fixture
@@ -159,7 +160,7 @@ def test_mosquitto_keeps_what_it_has_saved_over_a_crash(mosquitto: Callable[...,
     payload = os.urandom(300_000)  # more than a gateway's default max_payload_bytes: the broker must not stop it
     publish.single("kept", payload, qos=1, retain=True, hostname="127.0.0.1", port=server.port)
     saved = server.directory / "data/mosquitto.db"
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + READY
     while not (saved.exists() and saved.stat().st_size > len(payload)):
         assert time.monotonic() < deadline, "autosave_interval 1 did not save"
         time.sleep(0.05)
@@ -315,6 +316,11 @@ def test_java_accepts_the_trust_store_made_for_it(home: Path) -> None:
 # --- the whole stack ---
 
 
+ROLES = {
+    "hanse-processor": "hanse_ingest", "hanse-storage maintain": "hanse_migrator", "hanse-status": "hanse_metrics"
+}  # fmt: skip
+
+
 def roles_in_use(owner: str) -> dict[str, str]:
     """By process, the role that its database sessions have."""
     with psycopg.connect(owner) as connection:
@@ -333,9 +339,10 @@ def test_up_starts_the_whole_path_says_where_and_down_ends_it(fetched: Path) -> 
         assert connection.execute("select count(*) from hanse.observations").fetchone() == (0,)
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             connection.execute("select count(*) from store.observation")
-    assert roles_in_use(exported["HANSE_DATABASE_DSN"]) == {
-        "hanse-processor": "hanse_ingest", "hanse-storage maintain": "hanse_migrator", "hanse-status": "hanse_metrics"
-    }  # fmt: skip
+    # The status page connects after it is there.
+    while (roles := roles_in_use(exported["HANSE_DATABASE_DSN"])).keys() < ROLES.keys():
+        time.sleep(0.05)
+    assert roles == ROLES
     cities = sorted(Path(exported["HANSE_CITIES_DIR"]).glob("*.toml"))
     assert [path.name for path in cities] == [path.name for path in sorted((CHECKOUT / "deploy/cities").glob("*.toml"))]
     for path in cities:

@@ -122,7 +122,7 @@ def firing(prometheus):
 @pytest.mark.parametrize(("question", "query"), [(question, query) for question, query, _ in QUESTIONS])
 def test_what_an_operator_asks_first_is_one_query(prometheus, question, query):
     if question in {"Is anything lost?", "Is anyone silent?"}:
-        assert prometheus.query(query) == []
+        until(lambda: prometheus.query(query) == [])
     else:
         until(lambda: prometheus.query(query))
 
@@ -140,33 +140,33 @@ def test_every_panel_shows_something(stack, prometheus, dashboard, panel):
             text = re.sub(r"\$__timeFilter\((\w+)\)", r"\1 between now() - interval '1 hour' and now()", text)
             assert "$" not in text
             with psycopg.connect(stack.reader_dsn, autocommit=True) as connection:
-                cursor = connection.execute(text)
-                names = [column.name for column in cursor.description]
+                names = [column.name for column in connection.execute(text).description]
                 assert names[:3] == ["time", "metric", "value"] or how == "table"
-                assert cursor.fetchall()
+                until(lambda asked=text: connection.execute(asked).fetchall())
         else:
             assert "$" not in text
             assert panel.may_be_empty or until(partial(prometheus.query, text))
 
 
 def test_nothing_fires_while_all_is_well(prometheus):
-    # The simulator's share of bad readings is its own; whether it passes a threshold is not the question here.
-    assert {name for name, _ in firing(prometheus)} <= {"HanseRejections"}
+    # The simulator's share of bad readings is its own; whether it passes a threshold is not the question here. With
+    # windows of seconds a machine that is busy makes others fire for a moment; what stays is a false alarm.
+    until(lambda: {name for name, _ in firing(prometheus)} <= {"HanseRejections"})
 
 
 def test_the_page_tells_of_all_cities_with_units_and_umlauts(stack, prometheus):
+    cities = sorted(name.removeprefix("gateway-") for name in stack.metrics if name.startswith("gateway-"))
+
     def untroubled():
         page = stack.page
-        return page["cities"][0]["stored_rate"] and not any(one["trouble"] for one in page["processes"]) and page
+        troubles = [page["database"]["trouble"], *(one["trouble"] for one in page["processes"])]
+        connected = [city["key"] for city in page["cities"] if city["connected"] and city["stored_rate"]]
+        return connected == cities and page["dead_letters"] and page["newest"] and not any(troubles) and page
 
     page = until(untroubled)
     assert "Hansestadt Lübeck" in {city["name"] for city in page["cities"]}
-    assert [
-        city["key"] for city in page["cities"] if city["connected"] and city["counts"]["unaccounted"] == 0
-    ] == sorted({name.removeprefix("gateway-") for name in stack.metrics if name.startswith("gateway-")})
+    assert [city["counts"]["unaccounted"] for city in page["cities"]] == [0] * len(cities)
     assert all(one["unit"] and one["quality"] in {1, 2, 3, 4, 9} for one in page["newest"])
-    assert page["dead_letters"]
-    assert page["database"]["trouble"] is None
 
 
 # --- faults, each seen by its alert ---
@@ -174,8 +174,7 @@ def test_the_page_tells_of_all_cities_with_units_and_umlauts(stack, prometheus):
 
 def test_a_citys_broker_that_goes_away_fires_for_that_city_alone(stack, prometheus):
     stack.end("mosquitto-wismar")
-    until(lambda: ("HanseBrokerAway", "wismar") in firing(prometheus))
-    assert {city for name, city in firing(prometheus) if name == "HanseBrokerAway"} == {"wismar"}
+    until(lambda: {city for name, city in firing(prometheus) if name == "HanseBrokerAway"} == {"wismar"})
     # The page looks at the processes on its own, every few seconds.
     until(lambda: [city["key"] for city in stack.page["cities"] if city["connected"] == 0] == ["wismar"])
 
@@ -183,8 +182,8 @@ def test_a_citys_broker_that_goes_away_fires_for_that_city_alone(stack, promethe
 def test_a_gateway_that_ends_fires(stack, prometheus):
     stack.end("gateway-kiel")
     until(lambda: ("HanseProcessDown", None) in firing(prometheus))
-    page = until(lambda: (p := stack.page) and any(process["trouble"] for process in p["processes"]) and p)
-    assert [p["address"] for p in page["processes"] if p["trouble"]] == [stack.metrics["gateway-kiel"]]
+    gone = [stack.metrics["gateway-kiel"]]
+    until(lambda: [process["address"] for process in stack.page["processes"] if process["trouble"]] == gone)
 
 
 def test_the_page_outlives_the_database_and_says_what_its_numbers_are_of(stack, prometheus):
@@ -194,7 +193,7 @@ def test_the_page_outlives_the_database_and_says_what_its_numbers_are_of(stack, 
     page = until(lambda: (p := stack.page)["database"]["trouble"] and p)
     assert page["database"]["read"] <= page["database"]["since"] + 10
     assert [city["name"] for city in page["cities"]] == [city["name"] for city in before]
-    assert "hanse_status_database_up 0.0" in stack.get("/metrics")
+    until(lambda: "hanse_status_database_up 0.0" in stack.get("/metrics"))
     received = stack.get("/metrics", "gateway-rostock")
     until(lambda: stack.get("/metrics", "gateway-rostock") != received)  # the ingest goes on
 

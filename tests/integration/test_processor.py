@@ -17,6 +17,8 @@ from ingest import wire
 from tests.integration.gateways import eventually
 
 ROOT = Path(__file__).parents[2]
+# Several processes start one after the other in some of these, which takes its time on a machine that is busy.
+pytestmark = pytest.mark.timeout(300)
 PARTITIONS = 3
 CITY = """
 [city]
@@ -133,6 +135,19 @@ def admin(kafka, act):
             await client.close()
 
     asyncio.run(go())
+
+
+def made_anew(kafka, topic, city_file, environment):
+    """Delete a topic and make it once more; the broker learns of both a moment after the controller."""
+
+    async def delete(client):
+        await client.delete_topics([topic])
+        while topic in await client.list_topics():
+            await asyncio.sleep(0.02)
+
+    admin(kafka, delete)
+    done = command("ingest", "create-topic", city_file, environment=environment)
+    assert ": made" in done.stdout, done.stderr
 
 
 def ask(dsn, query, *parameters):
@@ -308,12 +323,7 @@ def test_a_topic_made_anew_under_the_stored_offset_stops_the_processor(processor
     started = processor(ready)
     eventually(lambda: committed(dsn, city_key) == 10, what="the first records")
     started.stop()
-    admin(kafka, lambda client: client.delete_topics([topic]))
-    made = eventually(
-        lambda: (done := command("ingest", "create-topic", city_file, environment=ready)).returncode == 0 and done,
-        what="the new topic",
-    )
-    assert made.returncode == 0
+    made_anew(kafka, topic, city_file, ready)
     publish(kafka, city_key, weather(city_key, 20, begin=100))  # longer than the old one was
     code, log = processor(ready).ended()
     assert code == 78
@@ -327,10 +337,7 @@ def test_a_log_shorter_than_the_stored_offset_stops_the_processor(processor, rea
     started = processor(ready)
     eventually(lambda: committed(dsn, city_key) == 10, what="the first records")
     started.stop()
-    admin(kafka, lambda client: client.delete_topics([topic]))
-    eventually(
-        lambda: command("ingest", "create-topic", city_file, environment=ready).returncode == 0, what="the new topic"
-    )
+    made_anew(kafka, topic, city_file, ready)
     code, log = processor(ready).ended()
     assert code == 78
     assert "the log ends at 0" in log
@@ -362,10 +369,9 @@ def test_a_city_beyond_its_dead_letter_budget_rests_until_the_budget_is_raised(
     publish(kafka, city_key, bad)
     started = processor(ready)
     eventually(lambda: "beyond the city's budget" in started.log, what="the pause")
-    before = committed(dsn, city_key)
     publish(kafka, city_key, weather(city_key, 5), partition=1)
-    time.sleep(1.5)
-    assert committed(dsn, city_key) == before
+    time.sleep(1.5)  # nothing must happen: it would be read by now
+    assert ask(dsn, "select * from hanse.ledger where city = %s and partition = 1", city_key) == []
     started.stop()
     city_file.write_text(CITY.format(key=city_key, budget=1_000_000))
     processor(ready)
@@ -395,7 +401,6 @@ def test_a_foreign_record_and_an_unknown_wire_version_are_dead_letters(processor
     assert ask(dsn, "select sum(stored)::int from hanse.ledger where city = %s", city_key) == [(1,)]
 
 
-@pytest.mark.timeout(300)
 def test_two_processors_under_one_instance_name_lose_and_double_nothing_and_one_alone_goes_on(
     processor, ready, kafka, city_key
 ):

@@ -17,7 +17,8 @@ from paho.mqtt.enums import CallbackAPIVersion
 from simulator.expectation import digest
 from simulator.record import read_record, read_totals
 
-STARTED_WITHIN = 20
+WITHIN = 60  # seconds, on a machine that may be busy
+pytestmark = pytest.mark.timeout(300)
 
 
 class Subscriber:
@@ -32,10 +33,10 @@ class Subscriber:
         self.client.on_message = lambda _c, _u, message: self.seen.update([(message.topic, digest(message.payload))])
         self.client.connect("127.0.0.1", port)
         self.client.loop_start()
-        assert subscribed.wait(10)
+        assert subscribed.wait(WITHIN)
 
     def waits_for(self, messages: int) -> None:
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + WITHIN
         while self.seen.total() < messages and time.monotonic() < deadline:
             time.sleep(0.02)
 
@@ -64,13 +65,13 @@ def _start(cities: Path, record: Path, *options: str) -> subprocess.Popen[str]:
 
 
 def _until(record: Path, messages: int) -> None:
-    deadline = time.monotonic() + STARTED_WITHIN
+    deadline = time.monotonic() + WITHIN
     while time.monotonic() < deadline:
         totals = read_totals(record)
         if totals and all(city["acknowledged"] >= messages for city in totals["cities"].values()):
             return
         time.sleep(0.02)
-    pytest.fail(f"no {messages} messages within {STARTED_WITHIN} s")
+    pytest.fail(f"no {messages} messages within {WITHIN} s")
 
 
 def test_every_recorded_message_reaches_a_subscriber_once_and_nothing_else_does(mosquitto, subscriber, tmp_path):
@@ -88,7 +89,8 @@ def test_every_recorded_message_reaches_a_subscriber_once_and_nothing_else_does(
         recorded, unacknowledged = read_record(tmp_path / f"town{number}.jsonl")
         recorded = list(recorded)
         assert not unacknowledged
-        assert len(recorded) == totals["cities"][f"town{number}"]["acknowledged"] == pytest.approx(600, rel=0.1)
+        assert len(recorded) == totals["cities"][f"town{number}"]["acknowledged"]
+        assert 100 < len(recorded) <= 601, "no faster than asked for; slower where the machine is"
         witness.waits_for(len(recorded))
         assert Counter(topic for topic, _ in witness.seen.elements()) == Counter(each.topic for each in recorded)
         bad = [each for each in recorded if each.expected.bad and each.expected.kind != "too_large"]
@@ -102,7 +104,7 @@ def test_sigterm_ends_it_with_every_message_acknowledged(mosquitto, tmp_path):
     _until(tmp_path, 20)
 
     process.send_signal(signal.SIGTERM)
-    _, said = process.communicate(timeout=30)
+    _, said = process.communicate(timeout=60)
 
     assert process.returncode == 0, said
     assert read_record(tmp_path / "town0.jsonl")[1] == set()
@@ -132,17 +134,18 @@ def test_messages_outlive_a_broker_that_stops_and_comes_back(mosquitto, subscrib
 
 def test_a_backlog_carries_the_times_at_which_it_was_due(mosquitto, tmp_path):
     cities = _cities(tmp_path / "cities", mosquitto().port)
-    began = time.time()
 
     process = _start(cities, tmp_path, "--backlog", "60", "--seconds", "3")
     _, said = process.communicate(timeout=60)
 
     assert process.returncode == 0, said
     recorded = list(read_record(tmp_path / "town0.jsonl")[0])
-    times = [each.expected.good[0].time / 1e6 - began for each in recorded if each.expected.kind == "weather"]
-    assert len(recorded) == pytest.approx(63 * 40, rel=0.1)
-    assert -65 < min(times) < -50
-    assert max(times) > 0
+    weather = [each for each in recorded if each.expected.kind == "weather"]
+    times = [each.expected.good[0].time for each in weather]
+    behind = [(each.published - time) / 1e6 for each, time in zip(weather, times, strict=True)]
+    assert 60 * 40 < len(recorded) <= 63 * 40 + 1
+    assert max(behind[:10]) > 55, "the first of them are a minute late"
+    assert min(behind) < 2, "and the last of them live"
     assert times == sorted(times)
 
 

@@ -268,12 +268,11 @@ async def _blocked(writer: Writer, one: Batch, blocker: psycopg.AsyncConnection[
     await blocker.execute("begin")
     await blocker.execute("lock table store.ledger in access exclusive mode")
     task = asyncio.create_task(writer.commit(one))
-    for _ in range(500):
-        cursor = await blocker.execute("select count(*) from pg_locks where not granted")
-        if await cursor.fetchone() != (0,):
-            return task
+    waiting = "select count(*) from pg_locks where relation = 'store.ledger'::regclass and not granted"
+    while await (await blocker.execute(waiting)).fetchone() == (0,):
+        assert not task.done(), task.exception()
         await asyncio.sleep(0.01)
-    raise AssertionError("never waited")
+    return task
 
 
 @pytest.fixture
