@@ -84,7 +84,7 @@ def _cities(files: tuple[Path, ...]) -> list[City]:
     try:
         return [load(file) for file in files]
     except CityFileError as error:
-        _refuse(CONFIGURATION_ERROR, str(error))
+        _refuse(CONFIGURATION_ERROR, *str(error).splitlines())
 
 
 def _refuse(code: int, *lines: str) -> NoReturn:
@@ -97,7 +97,7 @@ def _carry_out(work: Coroutine[Any, Any, None]) -> None:
     try:
         asyncio.run(work)
     except (StartError, LoginRefusedError, KafkaLoginError, AddressTakenError) as error:
-        _refuse(CONFIGURATION_ERROR, str(error))
+        _refuse(CONFIGURATION_ERROR, *str(error).splitlines())
     except (KafkaTroubleError, ConnectionError) as error:
         _refuse(UNAVAILABLE, str(error))
 

@@ -1,13 +1,12 @@
 """The city file: what one city's networks are called, where they publish and what they may send.
 
 Read by the gateway (broker, filters, limits) and by the processors (routes, limits, devices). Everything wrong with a
-file
-is found here before anything connects, and named with its place, its value and the cure. Which dialects exist is the
-processors' knowledge, so a route's dialect is only a name here.
+file is found here before anything connects, and named with its place, its value and the cure. Which dialects exist is
+the processors' knowledge, so a route's dialect is only a name here.
 """
 
 import re
-import tomllib
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -24,7 +23,11 @@ from pydantic import (
     model_validator,
 )
 
+from service import toml
+from service.settings import place, said
+
 MQTT_TEXT_BYTES = 65_535
+LONGEST = timedelta(days=36_525)  # a century: in microseconds it is far from the end of 64 bits
 CITY_KEY = re.compile(r"[a-z][a-z0-9_]{0,31}")
 # Taken by database roles and schemas; storage.roles refuses the same (the edges do not know each other, a test does).
 RESERVED = frozenset({"alliance", "owner", "migrator", "ingest", "metrics", "reader"})
@@ -64,6 +67,15 @@ def _no_wildcard(text: str) -> str:
     if text and set(_filter(text)) & set("+#"):
         raise ValueError("one topic without '+' and '#', or empty")
     return text
+
+
+def _at_least(named: str, least: timedelta) -> AfterValidator:
+    def bounded(given: timedelta) -> timedelta:
+        if not least <= given <= LONGEST:
+            raise ValueError(f"is between {named} and P{LONGEST.days}D")
+        return given
+
+    return AfterValidator(bounded)
 
 
 TopicFilter = Annotated[str, AfterValidator(_filter)]
@@ -125,14 +137,14 @@ class Route(_Table):
 class Limits(_Table):
     """Bounds against bad input; durations are ISO 8601."""
 
-    max_age: timedelta = timedelta(days=31)
-    max_ahead: timedelta = timedelta(minutes=10)
+    max_age: Annotated[timedelta, _at_least("PT1M", timedelta(minutes=1))] = timedelta(days=31)
+    max_ahead: Annotated[timedelta, _at_least("PT0S", timedelta(0))] = timedelta(minutes=10)
     max_payload_bytes: int = Field(default=262_144, ge=1, le=1_572_864)
     max_readings: PositiveInt = 10_000
     max_keys: PositiveInt = 1_000
     new_datastreams_per_hour: PositiveInt = 5_000
     dead_letter_bytes: PositiveInt = 1_073_741_824
-    silent_after: timedelta = timedelta(minutes=10)
+    silent_after: Annotated[timedelta, _at_least("PT1S", timedelta(seconds=1))] = timedelta(minutes=10)
 
 
 def _tests(told: object) -> object:
@@ -215,30 +227,27 @@ class City(_Table):
         return tuple(dict.fromkeys(self.mqtt.subscribe or (r.filter for r in self.route)))
 
 
-def _cure(kind: str, message: str) -> str:
-    return {
-        "extra_forbidden": "no such setting; remove it or correct its name",
-        "missing": "is required",
-    }.get(kind, message.removeprefix("Value error, "))
+def _lines(path: Path, error: ValidationError) -> Iterator[str]:
+    found = error.errors()
+    for fault in found:
+        if fault["type"] == "too_short" and any(len(other["loc"]) > len(fault["loc"]) for other in found):
+            continue  # its items are wrong, and said to be
+        value = "" if fault["type"] == "missing" else f" = {fault['input']!r:.80}"
+        extra = fault["type"] == "extra_forbidden"
+        cure = "no such setting; remove it or correct its name" if extra else said(fault)
+        yield f"{path}: {place(fault['loc'])}{value}: {cure}"
 
 
 def load(path: Path) -> City:
     """Read and check a city file; paths in it are relative to the file. Raises CityFileError."""
     try:
-        city = City.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+        city = City.model_validate(toml.read(path))
     except OSError as error:
         raise CityFileError(f"{path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise CityFileError(f"{path}: not TOML: {error}") from error
-    except ValidationError as error:
-        lines = []
-        for fault in error.errors():
-            place = "".join(f"[{part + 1}]" if isinstance(part, int) else f".{part}" for part in fault["loc"]).lstrip(
-                "."
-            )
-            value = "" if fault["type"] == "missing" else f" = {fault['input']!r:.80}"
-            lines.append(f"{path}: {place}{value}: {_cure(fault['type'], fault['msg'])}")
-        raise CityFileError("\n".join(lines)) from error
+    except ValidationError as error:  # a ValueError too
+        raise CityFileError("\n".join(_lines(path, error))) from error
+    except ValueError as error:
+        raise CityFileError(f"{path}: {error}") from error
     files: dict[str, Path] = {}
     kinds: tuple[Literal["ca_file", "cert_file", "key_file", "password_file"], ...] = (
         "ca_file",

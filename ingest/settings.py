@@ -2,23 +2,20 @@
 
 from datetime import timedelta
 from pathlib import Path
-from typing import Literal
 
 from pydantic import Field, field_validator
-from pydantic_settings import SettingsConfigDict
 
 from service.kafka import KafkaSettings
+from service.settings import HttpAddress, LogLevel
 
 
 class Settings(KafkaSettings):
     """Every field is HANSE_ and its name in capitals."""
 
-    model_config = SettingsConfigDict(env_prefix="HANSE_", frozen=True, env_ignore_empty=True, extra="ignore")
-
     kafka_replication: int = Field(default=1, ge=1, le=15)
     kafka_retention: timedelta = Field(default=timedelta(days=14), ge=timedelta(hours=1))  # maintain reads it too
-    http_address: str = Field(default="127.0.0.1:9101", pattern=r"^.*:\d{1,5}$")
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    http_address: HttpAddress = "127.0.0.1:9101"
+    log_level: LogLevel = "INFO"
     gateway_id: str | None = Field(default=None, max_length=255)  # in every record; default: the MQTT client id
     # Above the broker's max_inflight_messages (1,000 by our recipe), so that the broker stops first.
     gateway_max_in_flight: int = Field(default=20_000, ge=100)

@@ -78,7 +78,7 @@ def run(city_files: tuple[Path, ...], accept_loss: bool) -> None:  # noqa: FBT00
         kafka.KafkaRefusedError,
         LogError,
     ) as error:
-        _refuse(str(error))
+        _refuse(*str(error).splitlines())
 
 
 @main.command()
@@ -145,7 +145,7 @@ def import_files(city_file: Path, files: tuple[Path, ...], since: str, max_rejec
     except ValidationError as error:
         _refuse(*faults(error))
     except (CityFileError, StartError, Refused, FileError) as error:
-        _refuse(str(error))
+        _refuse(*str(error).splitlines())
     except StoppedError as error:
         click.echo(f"hanse-processor: {error}", err=True)
         sys.exit(1)

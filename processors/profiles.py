@@ -7,7 +7,6 @@ is `meaning`'s business; running a profile's examples is `check`'s.
 
 import os
 import re
-import tomllib
 from collections.abc import Iterable, Mapping
 from importlib.resources import files
 from pathlib import Path
@@ -19,6 +18,8 @@ from ingest.city import City, CityFileError, TopicFilter
 from processors.standard import units
 from processors.standard.observation import Reason
 from processors.standard.vocabulary import VOCABULARY
+from service import toml
+from service.settings import place, said
 
 DIRECTORY = "HANSE_PROFILES_DIR"
 CAPTURE = re.compile(r"\{([^{}]*)\}")
@@ -189,13 +190,13 @@ def load(folder: Path) -> Mapping[str, SharedProfile]:
         raise ProfileError(f"{folder}: no such directory; {DIRECTORY} names the one with the shared profiles")
     for path in sorted(folder.glob("*.toml")):
         try:
-            read = _File.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+            read = _File.model_validate(toml.read(path))
         except OSError as error:
             lines.append(f"{path}: {error.strerror}")
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            lines.append(f"{path}: not TOML: {error}")
-        except ValidationError as error:
+        except ValidationError as error:  # a ValueError too
             lines += faults(str(path), error)
+        except ValueError as error:
+            lines.append(f"{path}: {error}")
         else:
             for profile in read.profile:
                 if profile.name in found:
@@ -230,9 +231,9 @@ def faults(where: str, error: ValidationError) -> list[str]:
     """One line a fault: where, place, value, cure."""
     lines = []
     for fault in error.errors():
-        place = "".join(f"[{part + 1}]" if isinstance(part, int) else f".{part}" for part in fault["loc"]).lstrip(".")
         shown: Any = fault["input"]
         value = "" if isinstance(shown, dict | BaseModel) or fault["type"] == "missing" else f" = {shown!r:.80}"
-        cure = {"extra_forbidden": "no such setting; a path with dots is written in quotes", "missing": "is required"}
-        lines.append(f"{where}: {place}{value}: {cure.get(fault['type'], fault['msg'].removeprefix('Value error, '))}")
+        extra = fault["type"] == "extra_forbidden"
+        cure = "no such setting; a path with dots is written in quotes" if extra else said(fault)
+        lines.append(f"{where}: {place(fault['loc'])}{value}: {cure}")
     return lines

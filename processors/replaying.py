@@ -292,7 +292,7 @@ def command(
     except ValidationError as error:
         _refuse(CONFIGURATION_ERROR, *faults(error))
     except (CityFileError, StartError, Refused, kafka.KafkaRefusedError) as error:
-        _refuse(CONFIGURATION_ERROR, str(error))
+        _refuse(CONFIGURATION_ERROR, *str(error).splitlines())
     except (Unavailable, LogAwayError) as error:
         _refuse(1, f"{error}; run it again to go on where it ended")
 

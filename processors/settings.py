@@ -1,26 +1,22 @@
 """What a processor is told by its environment (prefix HANSE_), read once at start, frozen afterwards."""
 
-from typing import Literal
-
 from pydantic import Field, PositiveInt
-from pydantic_settings import SettingsConfigDict
 
 from service.kafka import KafkaSettings
+from service.settings import HttpAddress, LogLevel
 from storage.settings import DatabaseDsn
 
 
 class Settings(KafkaSettings):
     """Every field is HANSE_ and its name in capitals."""
 
-    model_config = SettingsConfigDict(env_prefix="HANSE_", frozen=True, extra="ignore", hide_input_in_errors=True)
-
     kafka_group: str = "hanse-processors"
     # One name a process slot (Kafka's group.instance.id): a process that comes back under it takes over at once, a
     # nameless one waits until the session of the dead is over (15 s).
     processor_instance: str | None = Field(default=None, pattern=r"^[A-Za-z0-9._-]{1,249}$")
     database_dsn: DatabaseDsn = "postgresql://hanse_ingest@127.0.0.1/hanse"
-    http_address: str = Field(default="127.0.0.1:9102", pattern=r"^.*:\d{1,5}$")
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    http_address: HttpAddress = "127.0.0.1:9102"
+    log_level: LogLevel = "INFO"
     # Below 2^15 by a margin: a batch's replayed records are numbered in 16 bits.
     processor_batch_messages: int = Field(default=8_000, ge=1, le=30_000)
     processor_batch_readings: PositiveInt = 30_000

@@ -6,6 +6,7 @@ systemd does not ask, so it is told the same (service.supervisor).
 """
 
 import base64
+import errno
 import hashlib
 import re
 import threading
@@ -20,6 +21,11 @@ from service.supervisor import Reasons, Supervisor
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIEnvironment
+
+TAKEN = {
+    errno.EADDRINUSE: "choose a free port, or 0 for any",
+    errno.EACCES: "choose a port above 1023, or 0 for any",
+}
 
 Page = Callable[[], tuple[list[tuple[str, str]], bytes]]
 
@@ -78,9 +84,8 @@ class Endpoints:
         try:
             self._server = make_server(host or "127.0.0.1", int(port), app, _Server, _Quiet)
         except OSError as error:
-            raise AddressTakenError(
-                f"HANSE_HTTP_ADDRESS {address}: {error.strerror}; choose a free port, or 0 for any"
-            ) from error
+            cure = TAKEN.get(error.errno or 0, "name an address of this machine, as 127.0.0.1 or 0.0.0.0")
+            raise AddressTakenError(f"HANSE_HTTP_ADDRESS {address}: {error.strerror}; {cure}") from error
         self.port = self._server.server_port
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
         self._thread.start()

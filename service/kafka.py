@@ -8,10 +8,12 @@ from typing import Any, Literal, NamedTuple, Self
 from aiokafka import errors
 from aiokafka.conn import create_conn
 from aiokafka.helpers import create_ssl_context
-from pydantic import Field, PositiveInt, model_validator
-from pydantic_settings import BaseSettings
+from pydantic import Field, model_validator
+
+from service.settings import Addresses, ProcessSettings
 
 ANSWER_MS = 5_000
+MOST_PARTITIONS = 10_000
 
 REFUSALS = (
     errors.AuthenticationFailedError,
@@ -23,11 +25,11 @@ REFUSALS = (
 )
 
 
-class KafkaSettings(BaseSettings):
+class KafkaSettings(ProcessSettings):
     """The part of a process's settings that says where Kafka is and who we are there."""
 
-    kafka_bootstrap_servers: str = Field(default="127.0.0.1:9092", pattern=r"^[^\s,:]+:\d{1,5}(,[^\s,:]+:\d{1,5})*$")
-    kafka_partitions: PositiveInt = 6
+    kafka_bootstrap_servers: Addresses = "127.0.0.1:9092"
+    kafka_partitions: int = Field(default=6, ge=1, le=MOST_PARTITIONS)
     kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
     kafka_ca_file: Path | None = None
     kafka_username: str | None = None

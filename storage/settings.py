@@ -6,11 +6,10 @@ from typing import Annotated, Self, TypeVar
 import psycopg
 from psycopg import conninfo
 from pydantic import AfterValidator, Field, TypeAdapter, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import NoDecode
 
+from service.settings import PREFIX, HttpAddress, LogLevel, ProcessSettings, faults
 from storage.connection import passfile_fault
-
-PREFIX = "HANSE_"
 
 
 class SettingsError(ValueError):
@@ -35,13 +34,11 @@ def _dsn(text: str) -> str:
 DatabaseDsn = Annotated[str, AfterValidator(_dsn)]
 
 
-class Settings(BaseSettings):
+class Settings(ProcessSettings):
     """Settings of `hanse-storage`."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, hide_input_in_errors=True)
-
     database_dsn: DatabaseDsn = Field(min_length=1)
-    log_level: str = Field(default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
+    log_level: LogLevel = "INFO"
 
 
 class Retention(Settings):
@@ -87,7 +84,7 @@ class Retention(Settings):
 class Maintain(Retention):
     """And how the daemon goes about it."""
 
-    http_address: str = Field(default="127.0.0.1:9104", pattern=r"^.*:\d{1,5}$")
+    http_address: HttpAddress = "127.0.0.1:9104"
     maintain_interval: timedelta = Field(default=timedelta(seconds=15), ge=timedelta(seconds=1), le=timedelta(hours=1))
 
 
@@ -104,10 +101,4 @@ def load_as(kind: type[S]) -> S:
     try:
         return kind()  # the environment supplies the fields
     except ValidationError as error:
-        lines = (_line(str(f["loc"][0]) if f["loc"] else "", f["type"], f["msg"]) for f in error.errors())
-        raise SettingsError("\n".join(lines)) from error
-
-
-def _line(field: str, kind: str, message: str) -> str:
-    said = "is not set" if kind == "missing" else message.removeprefix("Value error, ")
-    return f"{PREFIX}{field.upper()}: {said}" if field else said
+        raise SettingsError("\n".join(faults(error))) from error

@@ -21,7 +21,7 @@ def test_settings_are_frozen_and_come_from_the_environment(monkeypatch):
 @pytest.mark.parametrize(
     ("dsn", "said"),
     [
-        (None, "HANSE_DATABASE_DSN: is not set"),
+        (None, "HANSE_DATABASE_DSN is required"),
         ("host=db password=hunter2", "HANSE_DATABASE_DSN: holds a password; name a file instead"),
         ("postgresql://u:hunter2@db/x", "HANSE_DATABASE_DSN: holds a password"),
         ("host=db hunter2", "HANSE_DATABASE_DSN: not a connection string, as in"),
