@@ -3,6 +3,7 @@
 import logging
 import sys
 
+import stamina.instrumentation
 import structlog
 
 
@@ -35,4 +36,10 @@ def configure(*, level: str = "INFO", json: bool | None = None) -> None:
             foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name],
         )
     )
+    # Its own words would name functions and arguments to a person who waits for a server.
+    stamina.instrumentation.set_on_retry_hooks([_tried_again])
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+
+
+def _tried_again(details: stamina.instrumentation.RetryDetails) -> None:
+    structlog.get_logger().warning(str(details.caused_by), tried_again_in_seconds=round(details.wait_for, 1))

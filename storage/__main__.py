@@ -20,12 +20,13 @@ from storage import maintain as upkeep
 from storage import migrate as migrations
 from storage.errors import Refused, Unavailable
 from storage.metrics import Upkeep
+from storage.settings import CONFIGURATION_ERROR
 
-CONFIGURATION_ERROR = 78  # EX_CONFIG: a supervisor should not restart what a person must correct
 S = TypeVar("S", bound=settings.Settings)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="hanse-sensor-pipeline")
 def main() -> None:
     """Schema and state of the database. HANSE_DATABASE_DSN names it, the password comes from a passfile."""
 

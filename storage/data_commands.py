@@ -28,14 +28,14 @@ def _dsn() -> str:
     try:
         found = settings.load()
     except settings.SettingsError as error:
-        _fail(error)
+        _fail(error, settings.CONFIGURATION_ERROR)
     logs.configure(level=found.log_level)
     return found.database_dsn
 
 
-def _fail(error: Exception) -> NoReturn:
+def _fail(error: Exception, code: int = 1) -> NoReturn:
     click.echo(f"hanse-storage: {error}", err=True)
-    sys.exit(1)
+    sys.exit(code)
 
 
 def _progress(console: Console) -> Progress:
@@ -53,21 +53,42 @@ def _progress(console: Console) -> Progress:
 @click.option("--from", "begin", required=True, help="First day (UTC) or time with a zone.")
 @click.option("--to", "end", required=True, help="Day or time before which it ends.")
 @click.option("--format", "kind", type=click.Choice(sorted(exporting.SINKS)), default="csv", show_default=True)
-@click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="Without: standard output (CSV only).")
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False, allow_dash=True),
+    help="Without, or as -: standard output (CSV only).",
+)
 def export(city: str, properties: tuple[str, ...], begin: str, end: str, kind: str, output: Path | None) -> None:
     """Write a city's readings to a file that `hanse-processor import` reads; constant memory, whatever the size."""
     console = Console(stderr=True)
     dsn = _dsn()
     try:
         chosen = exporting.Selection(city, properties, exporting.time_of(begin), exporting.time_of(end))
-        if output is None:
-            if kind != "csv":
-                raise Refused("Parquet needs a file it can go back in; name one with --output")  # noqa: TRY301
+        stream = output is None or str(output) == "-" or (output.exists() and not output.is_file())
+        if stream and kind != "csv":
+            raise Refused("Parquet needs a file it can go back in; name one with --output")  # noqa: TRY301
+        if output is None or str(output) == "-":
             exporting.export(dsn, chosen, kind, sys.stdout.buffer)
-            return
-        part = exporting.part_of(output)
+        elif stream:  # a pipe, a device: not to be replaced by a file of its name
+            with output.open("wb") as file:
+                exporting.export(dsn, chosen, kind, file)
+        else:
+            rows = _to_file(dsn, chosen, kind, output.resolve(), console)
+            console.print(f"{output}: {rows:,} rows")
+    except BrokenPipeError:
+        sys.exit(1)
+    except OSError as error:
+        _fail(Refused(f"{output or 'standard output'}: {error.strerror}"))
+    except (Refused, Unavailable) as error:
+        _fail(error)
+
+
+def _to_file(dsn: str, chosen: exporting.Selection, kind: str, output: Path, console: Console) -> int:
+    """Write under another name, which becomes the file's once it is whole, or goes."""
+    part = exporting.part_of(output)
+    try:
         with _progress(console) as progress, part.open("wb") as file:
-            task = progress.add_task(f"{city} → {output.name}", total=1.0, rows="")
+            task = progress.add_task(f"{chosen.city} → {output.name}", total=1.0, rows="")
             rows = exporting.export(
                 dsn,
                 chosen,
@@ -78,13 +99,10 @@ def export(city: str, properties: tuple[str, ...], begin: str, end: str, kind: s
             file.flush()
             os.fsync(file.fileno())
         part.replace(output)
-        console.print(f"{output}: {rows:,} rows")
-    except BrokenPipeError:
-        sys.exit(1)
-    except OSError as error:
-        _fail(Refused(f"{output}: {error.strerror}"))
-    except (Refused, Unavailable) as error:
-        _fail(error)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+    return rows
 
 
 @click.command()
@@ -104,12 +122,14 @@ def forget(city: str, device: str, *, dry_run: bool, yes: bool) -> None:
             table = Table("what", "count", title=f"{city}: {device}", title_justify="left")
             for name, count in plan.items():
                 table.add_row(name.replace("_", " "), f"{count:,}")
+            if not any(plan.values()):
+                raise Refused(  # noqa: TRY301
+                    f"the database holds nothing of a device {device!r} in {city}; hanse.datastreams has their names"
+                )
             console.print(table)
             if dry_run:
                 console.print(ELSEWHERE)
                 return
-            if not any(plan.values()):
-                raise Refused(f"the database holds nothing of a device {device!r} in {city}")  # noqa: TRY301
             if not yes:
                 click.confirm("Remove it for good?", abort=True, err=True)
             with _progress(console) as progress:

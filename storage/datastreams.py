@@ -123,26 +123,37 @@ class Resolved(NamedTuple):
     made: npt.NDArray[np.int32] = np.zeros(0, np.int32)
 
 
-async def register_cities(conn: Connection, cities: Sequence[CityLimits]) -> dict[str, City]:
-    """Insert the cities that are missing, correct names, and return all of them by key."""
+async def register_cities(conn: Connection, cities: Sequence[CityLimits], *, write: bool = True) -> dict[str, City]:
+    """Insert the cities that are missing, correct names, and return all of them by key.
+
+    `write` False: nothing is changed, and one that is missing is left out.
+    """
     keys = [c.key for c in cities]
     found = {row[0]: row for row in await (await conn.execute(FIND_CITIES, (keys,))).fetchall()}
     stale = [c for c in cities if c.key not in found or found[c.key][1:4] != (c.name, c.ags, c.max_age)]
-    if stale:
+    if stale and write:
         columns = [[c.key for c in stale], [c.name for c in stale], [c.ags for c in stale], [c.max_age for c in stale]]
         await conn.execute(MAKE_CITIES, columns)
         found = {row[0]: row for row in await (await conn.execute(FIND_CITIES, (keys,))).fetchall()}
-    return {c.key: City(found[c.key][4], found[c.key][5], c.new_datastreams_per_hour) for c in cities}
+    there = [c for c in cities if c.key in found]
+    return {c.key: City(found[c.key][4], found[c.key][5], c.new_datastreams_per_hour) for c in there}
 
 
-async def register_properties(conn: Connection, properties: Sequence[Property]) -> dict[str, int]:
+async def register_properties(
+    conn: Connection, properties: Sequence[Property], *, write: bool = True
+) -> dict[str, int]:
     """Insert the properties that are missing and return the ids of all by key.
 
-    Raises Refused where the database holds another unit or aggregation: its rows are in that unit.
+    `write` False: nothing is changed, and one that is missing is refused. Raises Refused where the database holds
+    another unit or aggregation: its rows are in that unit.
     """
     keys = [p.key for p in properties]
     found = {row[0]: row for row in await (await conn.execute(FIND_PROPERTIES, (keys,))).fetchall()}
     missing = [p for p in properties if p.key not in found]
+    if missing and not write:
+        raise Refused(
+            f"property {missing[0].key!r} is new in this version; start a processor of it, or an import, before this"
+        )
     if missing:
         await conn.execute(MAKE_PROPERTIES, [list(column) for column in zip(*missing, strict=True)])
         found = {row[0]: row for row in await (await conn.execute(FIND_PROPERTIES, (keys,))).fetchall()}

@@ -23,6 +23,10 @@ COLUMNS = (
     "received_at",
 )
 TIMES = frozenset({"phenomenon_time", "received_at"})
+KEPT = (
+    "select min(range_start), max(range_end) from timescaledb_information.chunks "
+    "where hypertable_schema = 'store' and hypertable_name = 'observation'"
+)
 FETCH_ROWS = 20_000
 ROW_GROUP = 200_000
 MISSING_EXTRA = (
@@ -61,10 +65,10 @@ class Sink(Protocol):
 
 def time_of(text: str) -> datetime:
     """A day (its beginning in UTC) or a time with a zone. Raises Refused."""
-    with suppress(ValueError):
+    with suppress(ValueError, OverflowError):
         found = datetime.fromisoformat(text)
         if found.tzinfo is not None:
-            return found
+            return found.astimezone(UTC)
         if len(text) == len("2026-01-01"):
             return found.replace(tzinfo=UTC)
     raise Refused(f"{text!r} is neither a day (2026-01-01) nor a time with a zone (2026-01-01T00:00:00Z)")
@@ -168,14 +172,13 @@ SINKS: dict[str, Callable[[BinaryIO], Sink]] = {"csv": Csv, "parquet": Parquet}
 def export(dsn: str, chosen: Selection, kind: str, file: BinaryIO, watch: Watch = lambda *_: None) -> int:
     """Write the selection to a file and return the number of rows; `watch` hears rows and share after each day.
 
-    Raises Refused, Unavailable.
+    Nothing is written before the selection is known to be right. Raises Refused, Unavailable, OSError.
     """
     if chosen.begin >= chosen.end:
         raise Refused(f"--from {chosen.begin.isoformat()} is not before --to {chosen.end.isoformat()}")
     params = parameters(dsn, "hanse-export", session=False)
     if fault := passfile_fault(params):
         raise Refused(fault)
-    sink = SINKS[kind](file)
     try:
         conn = psycopg.connect(autocommit=True, **params)
     except psycopg.Error as error:
@@ -185,13 +188,23 @@ def export(dsn: str, chosen: Selection, kind: str, file: BinaryIO, watch: Watch 
         with conn:
             conn.execute("set timezone = 'UTC'")
             _check(conn, chosen, where=place(params))
-            for begin, end in chosen.days():
+            sink = SINKS[kind](file)
+            there = _kept(conn, chosen)
+            for begin, end in there.days():
                 rows += sink.day(conn, chosen, begin, end)
-                watch(rows, (end - chosen.begin) / (chosen.end - chosen.begin))
+                watch(rows, (end - there.begin) / (there.end - there.begin))
     except psycopg.Error as error:
         raise outcome(error) from error
     sink.close()
     return rows
+
+
+def _kept(conn: psycopg.Connection[Any], chosen: Selection) -> Selection:
+    """What of the selection the table has chunks for: of the centuries before and after, no day is asked for."""
+    begin, end = conn.execute(KEPT).fetchone() or (None, None)
+    if begin is None or end is None:
+        return chosen._replace(end=chosen.begin)
+    return chosen._replace(begin=max(chosen.begin, begin), end=min(chosen.end, end))
 
 
 def _check(conn: psycopg.Connection[Any], chosen: Selection, *, where: str) -> None:

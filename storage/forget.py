@@ -130,8 +130,12 @@ class Forgetting:
             self._conn = psycopg.connect(autocommit=True, prepare_threshold=None, **self._params)
         except psycopg.Error as error:
             raise refusal(error, self._params) from error
-        self._conn.execute("set timezone = 'UTC'")
-        found = self._conn.execute(FIND_CITY, (self._city,)).fetchone()
+        try:
+            self._conn.execute("set timezone = 'UTC'")
+            found = self._conn.execute(FIND_CITY, (self._city,)).fetchone()
+        except psycopg.Error as error:
+            self._conn.close()
+            raise outcome(error) from error
         if found is None:
             self._conn.close()
             raise Refused(f"the database has no city {self._city!r}; `hanse-storage status` shows those it has")

@@ -16,7 +16,7 @@ import psycopg
 from psycopg.rows import dict_row
 
 from storage import connection, topics
-from storage.errors import outcome
+from storage.errors import Refused, outcome
 from storage.weights import MessageKey, Scales
 
 PURGE_AT_ONCE = 2_000
@@ -219,6 +219,13 @@ async def opened(dsn: str) -> AsyncIterator[Connection]:
         if raised is error:
             raise
         raise raised from error
+
+
+async def check_cities(conn: Connection, cities: Sequence[str]) -> None:
+    """Raise Refused for a city that the database does not know: it would choose nothing, and say so of all."""
+    known = [key for (key,) in await (await conn.execute("select key from store.city order by key")).fetchall()]
+    if unknown := sorted(set(cities) - set(known)):
+        raise Refused(f"the database has no city {unknown[0]!r}; it has {', '.join(known) or 'none at all'}")
 
 
 async def page(

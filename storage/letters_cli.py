@@ -3,16 +3,17 @@
 import asyncio
 import json
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import click
 from rich.console import Console
 
-from storage import letters, settings, showing
+from storage import letters, settings, showing, topics
 from storage.errors import Refused, Unavailable
 
+LETTER = click.IntRange(1, 2**63 - 1)
 T = TypeVar("T")
 Command = Callable[..., Any]
 
@@ -31,13 +32,26 @@ class When(click.ParamType[datetime]):
         return read if read.tzinfo else read.replace(tzinfo=UTC)
 
 
+def _topic(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
+    if value is not None and (fault := topics.fault(value)):
+        raise click.BadParameter(f"{value!r:.80}: {fault}")
+    return value
+
+
+def _until(context: click.Context, _: click.Parameter, value: datetime | None) -> datetime | None:
+    since = context.params.get("since")  # eager, so it is there
+    if value is not None and since is not None and since >= value:
+        raise click.BadParameter(f"{value.isoformat()} is not after --since {since.isoformat()}")
+    return value
+
+
 def filters(command: Command) -> Command:
     """The options that choose letters; they arrive as `cities`, `reasons`, `since`, `until`, `topic` and `ids`."""
     for option in (
-        click.option("--id", "ids", multiple=True, type=click.IntRange(min=1), help="This letter; may be repeated."),
-        click.option("--topic", help="MQTT topic, or a filter with + and #."),
-        click.option("--until", type=When(), help="Received before then."),
-        click.option("--since", type=When(), help="Received then or later."),
+        click.option("--id", "ids", multiple=True, type=LETTER, help="This letter; may be repeated."),
+        click.option("--topic", callback=_topic, help="MQTT topic, or a filter with + and #."),
+        click.option("--until", type=When(), callback=_until, help="Received before then."),
+        click.option("--since", type=When(), is_eager=True, help="Received then or later."),
         click.option("--reason", "reasons", multiple=True, help="This reason; may be repeated."),
         click.option("--city", "cities", multiple=True, help="This city; may be repeated."),
     ):
@@ -45,14 +59,18 @@ def filters(command: Command) -> Command:
     return command
 
 
-def _run(work: Callable[[letters.Connection], Coroutine[Any, Any, T]]) -> T:
+def _run(work: Callable[[letters.Connection], Coroutine[Any, Any, T]], cities: Sequence[str] = ()) -> T:
     async def inner(dsn: str) -> T:
         async with letters.opened(dsn) as conn:
+            await letters.check_cities(conn, cities)
             return await work(conn)
 
     try:
         return asyncio.run(inner(settings.load().database_dsn))
-    except (settings.SettingsError, Refused, Unavailable) as error:
+    except settings.SettingsError as error:
+        click.echo(f"hanse-storage: {error}", err=True)
+        sys.exit(settings.CONFIGURATION_ERROR)
+    except (Refused, Unavailable) as error:
         click.echo(f"hanse-storage: {error}", err=True)
         sys.exit(1)
 
@@ -85,18 +103,24 @@ def show_list(state: str, limit: int, place: str | None, *, as_json: bool, **cho
         if not number.isdigit():
             raise click.BadParameter("the value that the page before gave, as in 2026-11-23T10:00:00+00:00/17")
         after = letters.Place(When().convert(time, None, None).isoformat(), int(number))
-    found = _run(lambda conn: letters.page(conn, wanted, limit=limit, after=after))
+    found = _run(lambda conn: letters.page(conn, wanted, limit=limit, after=after), wanted.cities)
     if as_json:
         for letter in found:
             click.echo(_json(letter))
     else:
-        Console().print(showing.listing(found))
+        console = Console()
+        if not found:
+            console.print("no letter is chosen")
+        elif console.is_terminal:
+            console.print(showing.listing(found, console.width))
+        else:  # for grep and less: nothing is cut off
+            console.print(showing.listing(found, 0), soft_wrap=True)
     if len(found) == limit:
         click.echo("more: --after " + "/".join(map(str, letters.Place.of(found[-1]))), err=True)
 
 
 @group.command("show")
-@click.argument("letter_id", type=click.IntRange(min=1))
+@click.argument("letter_id", type=LETTER)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 def show_one(letter_id: int, *, as_json: bool) -> None:
     """Show one letter with its message, secrets masked."""
@@ -118,7 +142,7 @@ def show_one(letter_id: int, *, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 def show_stats(cities: tuple[str, ...], *, as_json: bool) -> None:
     """Count letters by city, state and reason, and what was purged."""
-    found = _run(lambda conn: letters.stats(conn, cities))
+    found = _run(lambda conn: letters.stats(conn, cities), cities)
     if as_json:
         click.echo(json.dumps(found, default=lambda value: value.isoformat()))
         return
@@ -151,4 +175,4 @@ def purge(state: str, *, yes: bool, **chosen: Any) -> None:
             after = letters.Place.of(found[-1])
         return gone
 
-    click.echo(f"purged {_run(work):,} letters")
+    click.echo(f"purged {_run(work, wanted.cities):,} letters")

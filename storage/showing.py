@@ -1,16 +1,19 @@
 """Dead letters on a terminal: payloads as text or hex, secrets masked. No I/O."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
 MASK = "•••"
 SHOWN_BYTES = 16_384
+WIDE = 160
+COLUMNS = ("id", "received (UTC)", "city", "reason", "device", "key", "value", "topic", "outcome", "masked")
 
 # Names whose values no terminal should show, in JSON, form fields and query strings; and keys in UltraLight topics.
 _SECRET = re.compile(
@@ -58,37 +61,40 @@ def _hex(data: bytes) -> str:
     return "\n".join(lines) or "(empty)"
 
 
-def listing(letters: Sequence[dict[str, Any]]) -> Table:
-    """A page of letters."""
-    table = Table(
-        "id",
-        "received (UTC)",
-        "city",
-        "reason",
-        "device",
-        "key",
-        "value",
-        "topic",
-        "outcome",
-        "masked",
-        box=SIMPLE_HEAD,
-    )
+def listing(letters: Sequence[dict[str, Any]], width: int) -> Table | Group:
+    """A page of letters: a table where it has the width for one, two lines a letter elsewhere."""
+    if width < WIDE:
+        return Group(*(line for letter in letters for line in _two_lines(letter, cut=width > 0)))
+    table = Table(*COLUMNS, box=SIMPLE_HEAD)
     for letter in letters:
-        value = " ".join(word for word in (letter["raw_value"], letter["raw_unit"]) if word)
-        words = [
-            str(letter["letter_id"]),
-            when(letter["received_at"]),
-            letter["city"],
-            letter["reason"],
-            letter["device"],
-            letter["raw_key"],
-            masked(value),
-            masked_topic(letter["mqtt_topic"] or ""),
-            letter["outcome"],
-            "yes" if letter["masked"] else "",  # the message kept is not byte for byte what came
-        ]
-        table.add_row(*(Text(word or "", overflow="ellipsis") for word in words))
+        table.add_row(*(Text(word, overflow="ellipsis") for word in _words(letter)))
     return table
+
+
+def _words(letter: dict[str, Any]) -> list[str]:
+    value = " ".join(word for word in (letter["raw_value"], letter["raw_unit"]) if word)
+    words = [
+        str(letter["letter_id"]),
+        when(letter["received_at"]),
+        letter["city"],
+        letter["reason"],
+        letter["device"],
+        letter["raw_key"],
+        masked(value),
+        masked_topic(letter["mqtt_topic"] or ""),
+        letter["outcome"],
+        "yes" if letter["masked"] else "",  # the message kept is not byte for byte what came
+    ]
+    return [word or "" for word in words]
+
+
+def _two_lines(letter: dict[str, Any], *, cut: bool) -> Iterator[Text]:
+    """Which and why; then of what, as much as there is of it."""
+    number, received, city, reason, device, key, value, topic, outcome, hidden = _words(letter)
+    how: Any = {"no_wrap": True, "overflow": "ellipsis"} if cut else {}
+    yield Text.assemble(f"{number:>7}  {received}  {city:<14}  ", (reason, "bold"), **how)
+    said = [device, f"{key} = {value}" if key else value, topic, outcome, "masked" if hidden else ""]
+    yield Text(" " * 9 + "  ".join(one for one in said if one), style="dim", **how)
 
 
 def details(letter: dict[str, Any]) -> Table:

@@ -68,6 +68,7 @@ class Writer:
         self._table = Table()
         self._series = Series()
         self._provenance_due = 0.0
+        self._looks_on = False  # registers nothing
 
     async def connect(self) -> None:
         """Connect, or do nothing if connected. Raises Unavailable or Refused."""
@@ -95,6 +96,18 @@ class Writer:
             conn = await self._ready()
             await self._known(conn)
             await devices.place_all(conn, {c.key: self._city_ids[c.key] for c in cities}, describe)
+
+    async def look(self, cities: Sequence[CityLimits], properties: Sequence[Property]) -> None:
+        """Learn cities and properties from the database and write nothing: enough for `rehearse`.
+
+        Raises Refused for a property that the database does not have, or in another unit.
+        """
+        async with self._busy, self._guard():
+            self._cities |= {c.key: c for c in cities}
+            self._properties |= {p.key: p for p in properties}
+            self._looks_on = True
+            self.forget()
+            await self._known(await self._ready())
 
     async def positions(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, Position]:
         """Position of each partition; one that the database does not know is absent."""
@@ -159,8 +172,9 @@ class Writer:
 
     async def _known(self, conn: psycopg.AsyncConnection[Any]) -> Datastreams:
         if self._datastreams is None:
-            cities = await register_cities(conn, list(self._cities.values()))
-            properties = await register_properties(conn, list(self._properties.values()))
+            write = not self._looks_on
+            cities = await register_cities(conn, list(self._cities.values()), write=write)
+            properties = await register_properties(conn, list(self._properties.values()), write=write)
             self._city_ids = {key: city.city_id for key, city in cities.items()}
             self._datastreams = Datastreams(cities, properties, self._describe)
         return self._datastreams

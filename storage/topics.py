@@ -43,6 +43,19 @@ select prefix, name from below
 Connection = psycopg.AsyncConnection[Any]
 
 
+def fault(topic_filter: str) -> str | None:
+    """What is wrong with a filter; it would choose nothing."""
+    try:
+        topic_filter.encode()
+    except UnicodeEncodeError:
+        return "not in UTF-8"
+    levels = topic_filter.split("/")
+    wild = [level for level in levels if {"+", "#"} & set(level)]
+    if not topic_filter or set(wild) - {"+", "#"} or "#" in levels[:-1]:
+        return "'+' takes a whole level and '#' the whole rest, as in a/+/c or a/#"
+    return None
+
+
 def regex(topic_filter: str) -> str:
     """A topic filter as PostgreSQL's regular expression; a/# takes a too."""
     levels = ["[^/]*" if level == "+" else _quoted(level) for level in topic_filter.split("/")]

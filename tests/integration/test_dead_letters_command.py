@@ -70,7 +70,6 @@ def test_pages_follow_each_other_without_a_gap_or_a_repeat(dsn):
     [
         (["--city", "kiel"], 15),
         (["--city", "kiel", "--city", "wismar"], 30),
-        (["--city", "rostock"], 0),
         (["--reason", "no_route"], 10),
         (["--reason", "no_route", "--reason", "invalid_json", "--city", "wismar"], 10),
         (["--since", (START + timedelta(seconds=20)).isoformat()], 10),
@@ -194,6 +193,31 @@ def test_the_counts_are_those_of_the_table_and_purging_tells_what_went(dsn):
         [after] = conn.execute(weight).fetchone()
         [(left,)] = conn.execute("select sum(octet_length(payload) + 256)::int8 from store.dead_message").fetchall()
     assert after == left < before
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["--city", "keil"], 1, "the database has no city 'keil'; it has kiel, wismar"),
+        (["--id", "99999999999999999999"], 2, "is not in the range"),
+        (["--topic", "a/#/b"], 2, "'+' takes a whole level"),
+        (["--topic", "a+/b"], 2, "'+' takes a whole level"),
+        (["--since", "2026-11-24", "--until", "2026-11-23"], 2, "is not after --since"),
+        (["--until", "2026-11-23", "--since", "2026-11-23"], 2, "is not after --since"),
+    ],
+)
+@pytest.mark.parametrize("command", ["list", "purge"])
+def test_a_choice_that_can_take_nothing_says_so(dsn, command, words, code, said):
+    yes = ["--yes"] if command == "purge" else []
+    assert said in run(command, *words, *yes, code=code).output
+
+
+def test_a_page_is_for_grep_where_no_terminal_is_and_says_when_it_is_empty(dsn):
+    shown = run("list", "--city", "kiel", "--limit", "1").stdout
+    first, second = shown.splitlines()
+    assert first.split()[3:] == ["kiel", "invalid_json"]
+    assert second.split() == ["dev14", "v3/kiel/devices/dev14/up"]
+    assert run("list", "--state", "closed").stdout == "no letter is chosen\n"
 
 
 def test_nothing_is_purged_without_a_choice_or_a_yes(dsn):

@@ -1,11 +1,13 @@
 """Out of the database and in again, without a difference; and out for good, without a trace."""
 
 import asyncio
+import io
 import json
 import os
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -146,6 +148,49 @@ async def test_a_wrong_selection_is_refused_with_the_cure(migrated, writer, tmp_
     done = command(migrated, tmp_path, "export", "--from", SPAN[0], "--to", SPAN[1], *arguments)
     assert done.returncode == 1
     assert said in done.stderr
+
+
+async def test_nothing_is_written_of_a_wrong_selection_and_no_half_file_is_left(migrated, writer, tmp_path):
+    await writer.commit(batch(StreamTable(), [R("w", 0, 1.0)]))
+    wrong = ("export", "--city", "keil", "--from", SPAN[0], "--to", SPAN[1])
+    assert command(migrated, tmp_path, *wrong).stdout == ""
+    assert command(migrated, tmp_path, *wrong, "--output", "out.csv").returncode == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["kiel.toml"]
+
+
+@pytest.mark.parametrize("output", ["-", "/dev/stdout", "pipe"])
+async def test_a_pipe_or_a_device_is_written_to_and_never_replaced_by_a_file(migrated, writer, tmp_path, output):
+    await writer.commit(batch(StreamTable(), [R("w", 0, 1.0)]))
+    chosen = ("export", "--city", "kiel", "--from", SPAN[0], "--to", SPAN[1], "--output", output)
+    if output == "pipe":
+        os.mkfifo(tmp_path / "pipe")
+        reader = asyncio.create_task(asyncio.to_thread((tmp_path / "pipe").read_text))
+        done = await asyncio.to_thread(command, migrated, tmp_path, *chosen)
+        said = await reader
+        assert (tmp_path / "pipe").is_fifo()
+    else:
+        done = command(migrated, tmp_path, *chosen)
+        said = done.stdout
+    assert done.returncode == 0, done.stderr
+    assert [line.split(",")[0] for line in said.splitlines()] == ["city", "kiel"]
+    assert "None" not in done.stderr
+
+
+async def test_of_centuries_without_readings_no_day_is_asked_for(migrated, writer, monkeypatch, tmp_path):
+    await writer.commit(batch(StreamTable(), [R("w", 0, 1.0)]))
+    asked: list[datetime] = []
+    day = exporting.Csv.day
+
+    def counted(self: Any, conn: Any, chosen: Any, begin: datetime, end: datetime) -> int:
+        asked.append(begin)
+        return day(self, conn, chosen, begin, end)
+
+    monkeypatch.setattr(exporting.Csv, "day", counted)
+    ever = [exporting.time_of(text) for text in ("0001-01-02T00:00:00+12:00", "9999-12-31")]
+    assert exporting.export(migrated, exporting.Selection("kiel", (), *ever), "csv", io.BytesIO()) == 1
+    assert len(asked) < 10
+    with pytest.raises(Refused, match="neither a day"):
+        exporting.time_of("0001-01-01T00:00:00+12:00")
 
 
 # Forgetting ---------------------------------------------------------------------------------------------------------
@@ -358,8 +403,9 @@ async def test_the_command_shows_first_asks_and_prints_the_record(migrated, writ
     assert done.returncode == 0, done.stderr
     record = json.loads(done.stdout)
     assert (record["city"], record["observations"], "meter-7" in done.stdout) == ("kiel", 1, False)
-    again = command(migrated, tmp_path, *arguments, "--yes")
-    assert (again.returncode, "holds nothing of a device 'meter-7'" in again.stderr) == (1, True)
+    for option in ("--yes", "--dry-run"):
+        again = command(migrated, tmp_path, *arguments, option)
+        assert (again.returncode, "holds nothing of a device 'meter-7'" in again.stderr) == (1, True)
     with pytest.raises(Refused, match="no city 'keil'"), Forgetting(migrated, "keil", "x"):
         pass
 

@@ -49,8 +49,10 @@ def test_after_the_cure_letters_become_rows_and_the_ledger_balances(city):
     assert "dead: no_route" in told
     city.configure("elsewhere/#")
     assert "1 stored" in (told := replay(city, "--dry-run", str(city.file)))
+    registered = city.sql("select * from store.city")
     city.configure("elsewhere/#", max_age="P60D")
     told = replay(city, "--dry-run", str(city.file))
+    assert city.sql("select * from store.city") == registered, "a draft of a city file is not put into force"
     assert "dead: invalid_json" in told
     assert "1 stored" in told
     assert city.ledger() == before

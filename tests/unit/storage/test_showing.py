@@ -1,8 +1,11 @@
 """Dead letters on a terminal: readable, and without secrets."""
 
-import pytest
+from datetime import UTC, datetime
 
-from storage.showing import MASK, masked, masked_topic, payload
+import pytest
+from rich.console import Console
+
+from storage.showing import MASK, listing, masked, masked_topic, payload
 from storage.topics import regex as as_regex
 
 
@@ -54,3 +57,19 @@ def test_a_secret_in_a_binary_payload_is_masked_too() -> None:
 )
 def test_a_topic_filter_is_a_regular_expression_of_the_databases(topic_filter: str, regex: str) -> None:
     assert as_regex(topic_filter) == regex
+
+
+@pytest.mark.parametrize("width", [40, 80, 120, 200])
+def test_a_letters_number_time_city_and_reason_are_whole_at_any_width(width: int) -> None:
+    letter = {
+        "letter_id": 1_510, "received_at": datetime(2026, 11, 26, 1, 0, 3, tzinfo=UTC), "city": "neubrandenburg",
+        "reason": "conflicting_value", "device": "weather-98", "raw_key": "solar_irradiance", "raw_value": "0.0",
+        "raw_unit": "W/m2", "mqtt_topic": "hanse/neubrandenburg/weather/weather-98", "outcome": None, "masked": False,
+    }  # fmt: skip
+    console = Console(width=width, record=True)
+    console.print(listing([letter], width))
+    shown = console.export_text()
+    assert all(len(line) <= width for line in shown.splitlines())
+    whole = ["1510", "2026-11-26 01:00:03", "neubrandenburg", "conflicting_value"]
+    assert [word for word in whole if width < 80 or word in shown] == whole
+    assert "weather-98" in shown
