@@ -40,7 +40,7 @@ class StartError(Exception):
     """The gateway can't start; one line a fault."""
 
 
-@click.group()
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="hanse-sensor-pipeline")
 def main() -> None:
     """Take a city's MQTT messages to its Kafka topic."""

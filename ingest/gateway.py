@@ -75,6 +75,7 @@ class Gateway:
         self._subscribed = False  # by this process, in the session that is present
         self._pause: asyncio.TimerHandle | None = None
         self._overflowing = False
+        self._soon_lost = 0  # connections in a row
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop` is set, then end in order: no more reading, Kafka gets the rest, acks, goodbye.
@@ -223,6 +224,10 @@ class Gateway:
             reason, detail = await connection.lost
             if reason in self._metrics.reconnects:
                 self._metrics.reconnects[reason].inc()
+            soon = reason == "lost" and time.monotonic() - began < STABLE_SECONDS
+            self._soon_lost = self._soon_lost + 1 if soon else 0
+            if self._soon_lost > 1:  # as two clients of one id do to each other: the broker keeps the newer
+                detail += f", again soon after the login; does another client use the id {self._city.client_id!r}?"
             raise ConnectionError(f"MQTT broker {self._city.mqtt.host}:{self._city.mqtt.port}: {detail}")
         except OSError as error:
             self._health.mqtt(str(error))

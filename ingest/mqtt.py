@@ -139,7 +139,8 @@ class Connection:
         await asyncio.wait(either, timeout=CONNECT_SECONDS, return_when=asyncio.FIRST_COMPLETED)
         del self._subacks[mid]
         if not answer.done():
-            raise ConnectionError("MQTT broker did not answer a subscription")
+            why = self.lost.result()[1] if self.lost.done() else "the broker did not answer"
+            raise ConnectionError(f"MQTT broker {self._city.mqtt.host}, subscribing: {why}")
         return answer.result()
 
     def acknowledge(self, acks: bytes) -> None:

@@ -48,7 +48,7 @@ STOP_SECONDS = 4.0
 LAG_SECONDS = 2.0
 
 
-@click.group()
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="hanse-sensor-pipeline")
 def main() -> None:
     """Read the cities' Kafka topics, normalise to the shared standard, write to TimescaleDB."""
@@ -127,7 +127,11 @@ def check_command(city_files: tuple[Path, ...], profiles: Path | None) -> None:
     "--since", default=history.EARLIEST, show_default=True, help="Older readings are refused: a day, or a time."
 )
 @click.option(
-    "--max-rejected", default=100_000, show_default=True, help="Stop, to be resumed, beyond so many bad rows."
+    "--max-rejected",
+    type=click.IntRange(min=0),
+    default=100_000,
+    show_default=True,
+    help="Stop, to be resumed, beyond so many bad rows.",
 )
 @click.option("--dry-run", is_flag=True, help="Read and map the files, say what would be refused, write nothing.")
 def import_files(city_file: Path, files: tuple[Path, ...], since: str, max_rejected: int, *, dry_run: bool) -> None:

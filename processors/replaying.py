@@ -33,7 +33,6 @@ from processors.cursor import Bounds, Cursor
 from processors.matching import load_profiles
 from processors.pipeline import LogAwayError
 from processors.settings import Settings
-from processors.stations import Stations
 from service.settings import faults
 from storage import letters
 from storage.errors import Refused, Unavailable
@@ -156,9 +155,10 @@ async def rehearse(settings: Settings, cities: Sequence[City], wanted: Wanted, *
     writer = Writer(settings.database_dsn, application_name="hanse-replay")
     total: Counter[str] = Counter()
     try:
-        await writer.register(limits(cities), PROPERTIES, Stations(cities).facts)
+        await writer.look(limits(cities), PROPERTIES)  # the files at hand may be drafts: a dry run registers nothing
         rehearsal = Rehearsal(writer, cities)
         async with letters.opened(settings.database_dsn) as conn:
+            await letters.check_cities(conn, wanted.cities)
             async for page in chosen(conn, wanted):
                 told = await rehearsal.of(page, correct=correct) if page.fit else {}
                 total.update(page.unfit)
@@ -179,6 +179,7 @@ async def replay(
     """Send letters and wait for their outcomes; returns those, in words."""
     total: Counter[str] = Counter()
     async with letters.opened(settings.database_dsn) as conn:
+        await letters.check_cities(conn, wanted.cities)
         producer = kafka.Producer(settings)
         try:
             await producer.start()
@@ -256,7 +257,13 @@ def _summary(console: Console, title: str, total: Counter[str]) -> None:
 @click.option("--correct", is_flag=True, help="Let conflicting values take the place of those that stand.")
 @click.option("--again", is_flag=True, help="Those that are on their way but never arrived, instead of open ones.")
 @click.option("--rate", type=click.FloatRange(min=0.1), help="Letters a second at most.")
-@click.option("--wait", default=30.0, show_default=True, help="Seconds to wait for processors without an outcome.")
+@click.option(
+    "--wait",
+    type=click.FloatRange(min=0),
+    default=30.0,
+    show_default=True,
+    help="Seconds to wait for processors without an outcome.",
+)
 def command(
     city_files: tuple[Path, ...],
     cities: tuple[str, ...],

@@ -34,7 +34,7 @@ AWAY_SECONDS = 5.0
 log = structlog.get_logger()
 
 
-@click.group()
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="hanse-sensor-pipeline")
 def main() -> None:
     """Show what the pipeline does now."""

@@ -5,6 +5,7 @@ import json
 
 import pytest
 import stamina
+import structlog
 from cluster import Cluster
 
 from ingest import gateway as loop_module
@@ -399,3 +400,15 @@ def test_an_idle_producer_does_not_stand_still():
     stall = StallClock(30)
     assert not stall.stalled(100.0, in_flight=False, answers=True, last_success=0.0)
     assert not stall.stalled(105.0, in_flight=True, answers=True, last_success=0.0)
+
+
+async def test_a_gateway_that_is_thrown_out_again_and_again_asks_for_its_double(made):
+    rig = await made()
+    with structlog.testing.capture_logs() as said:
+        await rig.reconnect()
+        await rig.reconnect()
+    lost = [one["event"] for one in said if "cut" in one["event"]]
+    assert [line.partition(", ")[2] for line in lost] == [
+        "",
+        "again soon after the login; does another client use the id 'gateway-unit'?",
+    ]
