@@ -26,6 +26,7 @@ from ingest.kafka import Kafka, KafkaLoginError
 from ingest.mqtt import Connection, LoginRefusedError
 from ingest.settings import Settings
 from service.build import announce
+from service.cli import Program
 from service.http import AddressTakenError, Endpoints
 from service.settings import faults
 
@@ -40,8 +41,7 @@ class StartError(Exception):
     """The gateway can't start; one line a fault."""
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="hanse-sensor-pipeline")
+@click.group(cls=Program)
 def main() -> None:
     """Take a city's MQTT messages to its Kafka topic."""
 

@@ -36,6 +36,7 @@ from processors.profiles import ProfileError, directory
 from processors.settings import Settings
 from processors.stations import Stations
 from service.build import announce
+from service.cli import Program
 from service.http import AddressTakenError, Endpoints
 from service.settings import faults
 from storage.errors import Refused
@@ -48,8 +49,7 @@ STOP_SECONDS = 4.0
 LAG_SECONDS = 2.0
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="hanse-sensor-pipeline")
+@click.group(cls=Program)
 def main() -> None:
     """Read the cities' Kafka topics, normalise to the shared standard, write to TimescaleDB."""
 

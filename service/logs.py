@@ -1,10 +1,26 @@
 """Logs: JSON on a pipe, readable on a terminal; never performance figures (those are metrics), never secrets."""
 
+import contextlib
 import logging
 import sys
+from typing import TextIO, cast
 
 import stamina.instrumentation
 import structlog
+
+
+class _Stderr:
+    """Standard error, for which nobody has to be there: a full disk or a pipe without a reader stops no work."""
+
+    def write(self, text: str) -> None:
+        """Write, or leave it."""
+        with contextlib.suppress(OSError):
+            sys.stderr.write(text)
+
+    def flush(self) -> None:
+        """Flush, or leave it."""
+        with contextlib.suppress(OSError):
+            sys.stderr.flush()
 
 
 def configure(*, level: str = "INFO", json: bool | None = None) -> None:
@@ -26,7 +42,7 @@ def configure(*, level: str = "INFO", json: bool | None = None) -> None:
     structlog.configure(
         processors=[*shared, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(file=cast("TextIO", _Stderr())),  # writes and flushes, no more
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(sys.stderr)

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 import service.logs
 from service.build import announce
+from service.cli import Program
 from service.http import AddressTakenError, Endpoints, Page, html
 from service.settings import faults
 from status.metrics import DatabaseMetrics
@@ -34,8 +35,7 @@ AWAY_SECONDS = 5.0
 log = structlog.get_logger()
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="hanse-sensor-pipeline")
+@click.group(cls=Program)
 def main() -> None:
     """Show what the pipeline does now."""
 

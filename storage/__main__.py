@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 
 from service import logs
 from service.build import announce
+from service.cli import Program
 from service.http import AddressTakenError, Endpoints
 from storage import data_commands, letters_cli, roles, settings, status
 from storage import maintain as upkeep
@@ -25,8 +26,7 @@ from storage.settings import CONFIGURATION_ERROR
 S = TypeVar("S", bound=settings.Settings)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="hanse-sensor-pipeline")
+@click.group(cls=Program)
 def main() -> None:
     """Schema and state of the database. HANSE_DATABASE_DSN names it, the password comes from a passfile."""
 
