@@ -137,7 +137,7 @@ class Route(_Table):
 class Limits(_Table):
     """Bounds against bad input; durations are ISO 8601."""
 
-    max_age: Annotated[timedelta, _at_least("PT1M", timedelta(minutes=1))] = timedelta(days=31)
+    max_age: Annotated[timedelta, _at_least("PT1S", timedelta(seconds=1))] = timedelta(days=31)
     max_ahead: Annotated[timedelta, _at_least("PT0S", timedelta(0))] = timedelta(minutes=10)
     max_payload_bytes: int = Field(default=262_144, ge=1, le=1_572_864)
     max_readings: PositiveInt = 10_000

@@ -1,6 +1,8 @@
 """One explained message as tables for a person: what was decided of each value, by whom, and what cures a rejection."""
 
-from rich.console import Console, Group
+from collections.abc import Iterable, Iterator, Sequence
+
+from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -38,6 +40,11 @@ CURES: dict[Reason, str] = {
 }
 
 
+WIDE = 140
+COLUMNS = ("device", "key", "as it came", "property", "value", "known by", "conversion", "time", "quality")
+REJECTED = ("device", "key", "as it came", "reason", "detail", "cure")
+
+
 def show(explained: Explained, city: City, route: Route | None, console: Console) -> None:
     """Print every decision of one message."""
     told = explained.told
@@ -46,11 +53,13 @@ def show(explained: Explained, city: City, route: Route | None, console: Console
         (told.topic, "bold"), f"  city {city.key}: {by}\nreceived {times.rfc3339(told.received_ms * 1000)}, ",
         f"{len(told.payload)} bytes{', retained' if told.retain else ''}",
     )  # fmt: skip
-    parts: list[Text | Table] = [head]
+    parts: list[RenderableType] = [head]
     if explained.rows:
-        parts.append(_observations(explained.rows))
+        cells = [_observation(row) for row in explained.rows]
+        parts.append(_table("Observations", COLUMNS, cells) if console.width >= WIDE else _observations(cells))
     if explained.letters:
-        parts.append(_rejections(explained))
+        cells = list(_rejections(explained))
+        parts.append(_table("Rejections", REJECTED, cells) if console.width >= WIDE else _refusals(cells))
     if explained.ignored is not None:
         parts.append(Text(f"ignored: {explained.ignored}", "yellow"))
     if explained.left_out:
@@ -61,34 +70,58 @@ def show(explained: Explained, city: City, route: Route | None, console: Console
     console.print(Group(*parts))
 
 
-def _observations(rows: list[Row]) -> Table:
-    columns = ("device", "key", "as it came", "property", "value", "known by", "conversion", "time", "quality")
-    table = Table(*columns, title="Observations", title_justify="left")
-    for row in rows:
-        meaning = row.meaning
-        device = f"{row.leaf.device} / {meaning.channel}" if meaning.channel else row.leaf.device
-        factor, offset, divisor = meaning.conversion
-        converted = "none" if meaning.conversion == IDENTITY else f"x {factor / divisor:.6g}"
-        if offset:
-            converted += f" {offset / divisor:+.6g}"
-        value = "missing" if row.value is None else f"{row.value:.10g}"
-        flags = ", ".join(test.name.lower() for test in QualityTest if row.tests & test and test.name)
-        quality = f"{row.quality} {Quality(row.quality).name.lower()}" + (f": {flags}" if flags else "")
-        came = f"{_raw(row.leaf)} {meaning.unit}"
-        observed = meaning.observed
-        cells = (device, row.leaf.key, came, observed.key, f"{value} {observed.unit}", meaning.layer, converted)
-        table.add_row(*map(Text, (*cells, times.rfc3339(row.time), quality)))
+def _table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
+    table = Table(*columns, title=title, title_justify="left")
+    for cells in rows:
+        table.add_row(*map(Text, cells))
     return table
 
 
-def _rejections(explained: Explained) -> Table:
-    table = Table("device", "key", "as it came", "reason", "detail", "cure", title="Rejections", title_justify="left")
+def _observation(row: Row) -> Sequence[str]:
+    """The cells of COLUMNS."""
+    meaning = row.meaning
+    device = f"{row.leaf.device} / {meaning.channel}" if meaning.channel else row.leaf.device
+    factor, offset, divisor = meaning.conversion
+    converted = "none" if meaning.conversion == IDENTITY else f"x {factor / divisor:.6g}"
+    if offset:
+        converted += f" {offset / divisor:+.6g}"
+    value = "missing" if row.value is None else f"{row.value:.10g}"
+    flags = ", ".join(test.name.lower() for test in QualityTest if row.tests & test and test.name)
+    quality = f"{row.quality} {Quality(row.quality).name.lower()}" + (f": {flags}" if flags else "")
+    came = f"{_raw(row.leaf)} {meaning.unit}"
+    observed = meaning.observed
+    cells = (device, row.leaf.key, came, observed.key, f"{value} {observed.unit}", meaning.layer, converted)
+    return (*cells, times.rfc3339(row.time), quality)
+
+
+def _observations(rows: Iterable[Sequence[str]]) -> Text:
+    """The same a block each, where a table would cut off what it says."""
+    shown = Text("Observations\n", "italic")
+    for device, key, came, observed, value, layer, converted, time, quality in rows:
+        shown.append(f"  {observed} = {value}", "bold not italic")
+        shown.append(f"  {quality}\n    {time}  {device}: {key} = {came}\n", "not italic")
+        shown.append(f"    known by {layer}, conversion {converted}\n", "dim not italic")
+    return shown
+
+
+def _rejections(explained: Explained) -> Iterator[Sequence[str]]:
+    """The cells of REJECTED."""
     for letter, leaf in explained.letters:
         came = letter.raw_value or "" if leaf is None else _raw(leaf)
         unit = f" {letter.raw_unit}" if letter.raw_unit else ""
         cells = (letter.device or "", letter.raw_key or "(message)", came + unit, str(letter.reason), letter.detail)
-        table.add_row(*map(Text, (*cells, CURES.get(Reason(letter.reason), ""))))
-    return table
+        yield (*cells, CURES.get(Reason(letter.reason), ""))
+
+
+def _refusals(rows: Iterable[Sequence[str]]) -> Text:
+    shown = Text("Rejections\n", "italic")
+    for device, key, came, reason, detail, cure in rows:
+        what = f"{device}: {key}" if device else key
+        shown.append(f"  {reason}", "bold not italic")
+        shown.append(f"  {what}{f' = {came}' if came else ''}\n    {detail}\n", "not italic")
+        if cure:
+            shown.append(f"    cure: {cure}\n", "dim not italic")
+    return shown
 
 
 def _raw(leaf: Leaf) -> str:

@@ -114,8 +114,8 @@ def show_status(*, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(found, default=str))
     else:
-        console = Console()
-        for table in status.tables(found):
+        console = Console(width=None if sys.stdout.isatty() else status.WIDE)
+        for table in status.tables(found, console.width):
             console.print(table)
     if any(row["unaccounted"] for row in found["ledger"]):
         sys.exit(2)

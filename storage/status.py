@@ -57,6 +57,8 @@ QUERIES = {
     "ledger": LEDGER,
     "open_dead_letters": REASONS,
 }
+WIDE = 110
+NARROW = ("messages", "readings", "stored", "dead_readings", "unaccounted")  # what has room at 80 columns
 SHOWN = (
     ("messages", "messages"),
     ("readings", "readings"),
@@ -83,14 +85,17 @@ async def read(dsn: str) -> dict[str, Any]:
     return found | {name: found[name][0] for name in ("counts", "span", "lifecycle")}
 
 
-def tables(status: dict[str, Any]) -> list[Table]:
-    """The same for a terminal; an unaccounted record is red."""
-    ledger = Table("city", "part.", *(title for title, _ in SHOWN), title="Ledger", box=SIMPLE_HEAD, padding=0)
+def tables(status: dict[str, Any], width: int) -> list[Table]:
+    """The same for a terminal of so many columns; an unaccounted record is red."""
+    wide = width >= WIDE
+    columns = [(title, key) for title, key in SHOWN if wide or key in NARROW]
+    title = "Ledger" if wide else f"Ledger (whole from {WIDE} columns on, and with --json)"
+    ledger = Table("city", "part.", *(name for name, _ in columns), title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for column in ledger.columns[1:]:
         column.justify, column.no_wrap = "right", True
     for row in status["ledger"]:
         style = "bold red" if row["unaccounted"] else None
-        ledger.add_row(row["city"], str(row["partition"]), *(f"{row[key]:,}" for _, key in SHOWN), style=style)
+        ledger.add_row(row["city"], str(row["partition"]), *(f"{row[key]:,}" for _, key in columns), style=style)
     letters = Table("city", "reason", "letters", title="Open dead letters")
     for row in status["open_dead_letters"]:
         letters.add_row(row["city"], row["reason"], f"{row['letters']:,}")
@@ -99,7 +104,8 @@ def tables(status: dict[str, Any]) -> list[Table]:
         counts.add_row(name.replace("_", " "), _text(value))
     chunks = Table("table", "chunks", "compressed", "from", "made until", "size", title="Chunks", box=SIMPLE_HEAD)
     for row in status["chunks"]:
-        shown = [_text(row[key]) for key in ("table", "chunks", "compressed", "first_chunk", "made_until")]
+        days = [f"{row[key]:%Y-%m-%d}" for key in ("first_chunk", "made_until")]
+        shown = [*(_text(row[key]) for key in ("table", "chunks", "compressed")), *days]
         chunks.add_row(*shown, f"{row['bytes'] / 2**20:,.1f} MiB")
     return [counts, chunks, ledger, letters] if status["open_dead_letters"] else [counts, chunks, ledger]
 

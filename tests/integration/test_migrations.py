@@ -1,7 +1,9 @@
 """Migrations on a real TimescaleDB: once, twice, at once, altered, and between versions."""
 
 import asyncio
+import io
 import json
+import re
 import threading
 from pathlib import Path
 from typing import Any
@@ -9,9 +11,10 @@ from typing import Any
 import psycopg
 import pytest
 from click.testing import CliRunner
+from rich.console import Console
 
 from storage import __main__ as command
-from storage import connection
+from storage import connection, status
 from storage.errors import Refused, Unavailable
 from storage.migrate import Migration, migrate, packaged
 from storage.rows import StreamTable
@@ -236,9 +239,15 @@ def test_status_of_an_empty_database_and_of_one_that_lost_a_record(run, database
         "insert into store.consumer_offset (topic, partition, first_offset, next_offset) values ('t', 0, 0, 5);"
         "insert into store.ledger (topic, partition, city_id, messages, decoded) values ('t', 0, 1, 4, 4)",
     )
-    assert (shown := run("status", "--json")).exit_code == 2
+    shown = run("status", "--json")
+    assert shown.exit_code == 2
     assert json.loads(shown.stdout)["ledger"][0]["unaccounted"] == 1
     assert "unaccounted" in run("status").stdout
+    for width in (80, 200):
+        console = Console(width=width, record=True, file=io.StringIO())
+        for table in status.tables(asyncio.run(status.read(database)), width):
+            console.print(table)
+        assert re.search(r"(?m)^ *kiel .* 4 .* 1 *$", console.export_text()), "city, messages, unaccounted"
 
 
 def test_every_migration_ships_with_the_package():

@@ -464,3 +464,21 @@ def test_explain_and_the_pipeline_agree_on_every_message(tmp_path: Any) -> None:
     alone = [answer(explainer.explain([one])[0]) for one in told]
     assert [answer(one) for one in Explainer().explain(told)] == alone
     assert parse(AT) == received(AT) * 1000
+
+
+@pytest.mark.parametrize("width", [60, 80, 139])
+def test_where_a_table_has_no_room_nothing_of_it_is_cut_off(width: int) -> None:
+    readings = [{"property": name, "value": 7, "unit": "C"} for name in ("air_temperature", "herring_density")]
+    told = Told(
+        "hanse/wismar/weather/w1", json.dumps({"v": 1, "device": "w1", "readings": readings}).encode(), received(AT)
+    )
+    explainer = Explainer()
+    (explained,) = explainer.explain([told])
+    console = Console(width=width, file=io.StringIO())
+    show(explained, explainer.city(None), explainer.route(told), console)
+    assert isinstance(console.file, io.StringIO)
+    shown = " ".join(console.file.getvalue().split())
+    assert "…" not in shown
+    for words in ("air_temperature = 7 Cel 1 good: gateway_time", "known by dialect, conversion none", AT[:10],
+                  "unmapped_property w1: herring_density = 7 C", "cure: say in a device profile"):  # fmt: skip
+        assert words in shown

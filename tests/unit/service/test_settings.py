@@ -110,7 +110,7 @@ CITY = '[city]\nkey = "x"\nname = "X"\n[[route]]\nfilter = "a"\ndialect = "hanse
         ("[city", "not TOML: "),
         (CITY.replace('"a"', "3"), "route[1].filter = 3: Input should be a valid string"),
         (CITY + '[limits]\nmax_ahead = "-PT1S"', "limits.max_ahead = '-PT1S': is between PT0S and P36525D"),
-        (CITY + '[limits]\nmax_age = "P999999999D"', "limits.max_age = 'P999999999D': is between PT1M and P36525D"),
+        (CITY + '[limits]\nmax_age = "P999999999D"', "limits.max_age = 'P999999999D': is between PT1S and P36525D"),
         (CITY + '[limits]\nsilent_after = "PT0S"', "limits.silent_after = 'PT0S': is between PT1S and P36525D"),
         (CITY + '[limits]\nmax_age = "a month"', "limits.max_age = 'a month': should be an ISO 8601 duration, as P14D"),
     ],
