@@ -139,7 +139,7 @@ async def _look(overview: Overview, state: State) -> None:
         state.letters = await overview.letters()
         if now >= streams_due:
             state.streams = await overview.streams()
-            streams_due = now + STREAMS_SECONDS
+            streams_due = now + STREAMS_SECONDS if any(one.datastreams for one in state.streams) else now
         if now >= newest_due and time.time() - state.looked_at < WATCHED_SECONDS:
             state.newest = await overview.newest(NEWEST_EACH)
             newest_due = now + NEWEST_SECONDS

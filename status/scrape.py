@@ -79,6 +79,6 @@ def _samples(text: str) -> dict[tuple[str, Labels], float]:
 
 def read_all(entries: Iterable[str]) -> list[Process]:
     """Every process, in order; all at once, so that one that stands still does not make the others old."""
-    found = [address for entry in entries for address in addresses(entry)]
     with ThreadPoolExecutor(AT_ONCE) as pool:
+        found = [address for several in pool.map(addresses, entries) for address in several]
         return list(pool.map(read, found))

@@ -1,8 +1,7 @@
 """Connections to the database, with the session settings the guarantees rest on.
 
 A failed attempt becomes one sentence: `Unavailable` where waiting may help, `Refused` where it can't. Never the
-password.
-Retrying is the caller's.
+password. Retrying is the caller's.
 """
 
 import logging

@@ -2,10 +2,8 @@
 
 Most readings are newer than anything their datastream has, so they go straight in by COPY, which stops at the first
 existing key. What may exist already (late or repeated readings, told by a memory of newest times that need not be
-right) goes
-through a temporary table with `on conflict do nothing`, about three times the cost. Should the guess be wrong, the COPY
-is
-rolled back to its savepoint and everything merged. The statements run in the caller's transaction.
+right) goes through a temporary table with `on conflict do nothing`, about three times the cost. Should the guess be
+wrong, the COPY is rolled back to its savepoint and everything merged. The statements run in the caller's transaction.
 """
 
 from typing import Any

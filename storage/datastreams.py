@@ -1,8 +1,7 @@
 """Datastreams, cities and properties by their ids: looked up, made under the quota, remembered once committed.
 
-What a transaction learns becomes memory only once it committed: a sequence may hand a lost id to another device
-(rule 4).
-The statements run in the caller's transaction, those of `register` in one each.
+What a transaction learns becomes memory only once it committed: a sequence may hand a lost id to another device (rule
+4). The statements run in the caller's transaction, those of `register` in one each.
 """
 
 from collections import Counter

@@ -1,8 +1,7 @@
 """SQLSTATE to verdict: one table, and the exceptions by which the write path tells its caller what to do.
 
 Bad data is bisected to its row, trouble outside is retried, a wrong set-up is refused with a sentence, anything else is
-a
-bug and stays the error it was. Nothing here waits or retries.
+a bug and stays the error it was. Nothing here waits or retries.
 """
 
 import re

@@ -6,8 +6,7 @@ writers out until all chunks are done. Its statements must bear being run again,
 behind.
 
 Under one advisory lock, with a short lock_timeout so that running ingest never waits for a migration, and with the
-checksum of
-what was applied: an altered migration is refused. Running twice is a no-op.
+checksum of what was applied: an altered migration is refused. Running twice is a no-op.
 """
 
 import contextlib

@@ -1,8 +1,7 @@
 """Where each partition stands, and what became of its records: consumer_offset and ledger, read and moved.
 
 Compare-and-set is the guard of the whole path: a batch whose first offset is not the database's next one changes
-nothing.
-The statements run in the caller's transaction.
+nothing. The statements run in the caller's transaction.
 """
 
 from collections.abc import Collection, Mapping, Sequence

@@ -1,8 +1,7 @@
 """What the write path takes: a batch of columns, and what it gives back: exact counts. No I/O.
 
 A batch covers a dense span of offsets of each of its partitions. Observations travel as parallel columns, never as
-objects;
-a row names its datastream by a process-local number of the `StreamTable`, and the writer turns those into ids.
+objects; a row names its datastream by a process-local number of the `StreamTable`, and the writer turns those into ids.
 """
 
 import json

@@ -1,8 +1,7 @@
 """Which versions of the schema this code works with (rule 25). Applying them is migrate's business.
 
 Changes to the schema expand first and contract later, so two versions of the code may run side by side: a migration
-names
-the oldest code that works with it, and only older code is refused.
+names the oldest code that works with it, and only older code is refused.
 """
 
 # Raised with every change of the code that a later migration may rely on.
