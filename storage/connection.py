@@ -60,7 +60,7 @@ REFUSALS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"permission denied for|keine Berechtigung", "grant connect on the database to the role"),
         (r"certificate|SSL|channel binding", "correct sslmode, sslrootcert or channel_binding in HANSE_DATABASE_DSN"),
         (r"unrecognized configuration parameter", "PostgreSQL 17 or newer is needed"),
-        (r"invalid .* value|could not (translate|parse)", "correct HANSE_DATABASE_DSN"),
+        (r"invalid .* value|invalid port number|could not (translate|parse)", "correct HANSE_DATABASE_DSN"),
     )
 )
 # A name that does not resolve and a server that hangs up may both be about to come back.

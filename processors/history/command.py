@@ -183,7 +183,7 @@ def _show(console: Console, path: Path, origin: Origin, report: Report, *, tried
     for reason, count in report.rejected.most_common():
         table.add_row(f"  refused: {reason}", f"{count:,}", style="red")
     console.print(table)
-    for letter in report.shown:
+    for letter in sorted(report.shown, key=lambda one: one.offset):
         click.echo(f"{path.name}:{letter.offset}: {letter.reason}: {letter.detail}", err=True)
     refused = report.rejected.total()
     if refused > len(report.shown) and not tried:

@@ -235,14 +235,16 @@ def run(migrated: str, folder: Path, *arguments: str) -> subprocess.CompletedPro
 
 
 def test_the_command_reports_bad_rows_by_line_and_by_its_exit_code(migrated, sql, tmp_path):
-    path = history(tmp_path, 100, changes={7: "bad"})
+    path = history(tmp_path, 100, changes={7: "bad", 5: "d0,,mood,2026-10-01T00:00:00Z,1,1,"})
     tried = run(migrated, tmp_path, path.name, "--dry-run")
     assert tried.returncode == 3
     assert sql("select count(*) from store.city") == [(0,)]
     done = run(migrated, tmp_path, path.name)
     assert done.returncode == 3, done.stderr
-    assert "h.csv:7: malformed: 1 cells where the header has 7" in done.stderr
-    assert ledger(sql) == [(100, 99, 0, 1, 0)]
+    bad = [line for line in done.stderr.splitlines() if line.startswith("h.csv:")]
+    assert [line.split(": ")[:2] for line in bad] == [["h.csv:5", "unmapped_property"], ["h.csv:7", "malformed"]]
+    assert bad[1].endswith(": 1 cells where the header has 7")
+    assert ledger(sql) == [(100, 98, 0, 2, 0)]
     again = run(migrated, tmp_path, path.name)
     assert again.returncode == 0, again.stderr
 

@@ -72,6 +72,7 @@ def test_the_sessions_settings_join_the_addresss_own_options():
         ("server does not support SSL, but SSL was required", Refused),
         ('FATAL:  unrecognized configuration parameter "transaction_timeout"', Refused),
         ("fe_sendauth: no password supplied", Refused),
+        ('connection is bad: invalid port number: "99999"', Refused),
         ("FATAL:  the database system is starting up", Unavailable),
         ("FATAL:  sorry, too many clients already", Unavailable),
         ("Connection refused\n\tIs the server running on that host?", Unavailable),
