@@ -6,10 +6,15 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 from local.servers import Kafka, Mosquitto, Postgres
 
 from tests.proxy import Proxy
 from tests.servers import Servers, provider
+
+# How fast a machine is today says nothing of what an example shows.
+settings.register_profile("house", settings.default, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("house")
 
 
 @pytest.fixture(scope="session")

@@ -323,7 +323,7 @@ def played(postgres: Any) -> Iterator[str]:
     postgres.drop_database("cities_played")
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(STEP, min_size=5, max_size=30))
 def test_cities_equal_their_readings_whatever_happens_in_whatever_order(played, steps):
     with psycopg.connect(played, autocommit=True) as conn:

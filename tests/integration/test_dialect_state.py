@@ -175,7 +175,7 @@ async def test_any_name_and_any_json_come_back_exactly_as_they_were_kept(writer,
     process = await Process(writer).start()
     await writer.commit(process.read({}))
 
-    @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=60, suppress_health_check=list(HealthCheck))
     @given(st.dictionaries(NAMES.filter(lambda name: name != "count"), VALUES.filter(lambda v: v is not None)))
     def kept(noted: dict[str, Any]) -> None:
         examples.append(noted)

@@ -145,7 +145,7 @@ KEYS = st.tuples(st.sampled_from("abc"), st.integers(0, 5), st.sampled_from([Non
 
 
 @given(st.lists(st.tuples(st.lists(KEYS, max_size=12), st.booleans()), min_size=1, max_size=5))
-@settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_sequence_of_batches_leaves_what_a_dictionary_would(migrated, batches):
     asyncio.run(_compare_with_a_dictionary(migrated, batches))
 

@@ -111,4 +111,4 @@ class Acknowledging(RuleBasedStateMachine):
 
 
 TestAcknowledging = Acknowledging.TestCase
-TestAcknowledging.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestAcknowledging.settings = settings(max_examples=150, stateful_step_count=40)

@@ -66,7 +66,7 @@ def spoilt(draw, payload):
 
 @pytest.mark.parametrize("dialect", sorted(DIALECTS))
 @given(data=st.data())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_no_payload_topic_or_state_makes_a_dialect_raise(dialect, data):
     draw = data.draw
     seed = draw(st.sampled_from(seeds_of(dialect)))

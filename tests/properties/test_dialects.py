@@ -116,7 +116,7 @@ def check(verdict, limit):
 
 @pytest.mark.parametrize("dialect", sorted(VALID))
 @given(data=st.data())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_every_payload_gets_verdicts_and_none_raises(dialect, data):
     payload = data.draw(payloads(dialect))
     limit = data.draw(st.sampled_from([1, 3, 10_000]))
@@ -125,14 +125,14 @@ def test_every_payload_gets_verdicts_and_none_raises(dialect, data):
 
 
 @given(payload=payloads("hanse"), retain=st.booleans(), topic=st.sampled_from([TOPICS["hanse"], "other"]))
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=600)
 def test_the_fast_and_the_slow_way_of_the_native_message_agree(payload, retain, topic):
     message = Message(topic, payload, RECEIVED, retain=retain, max_readings=3)
     assert hanse.decode(message) == hanse.decode_slowly(message)
 
 
 @given(bad=values, place=st.integers(0, 3), member=st.sampled_from(["property", "value", "unit", "time", "channel"]))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_a_bad_reading_never_touches_its_neighbours(bad, place, member):
     good = hanse.decode(Message(TOPICS["hanse"], json.dumps(HANSE).encode(), RECEIVED))
     readings = list(HANSE["readings"])

@@ -65,7 +65,7 @@ def is_a_base(part):
 
 @pytest.mark.parametrize("dialect", sorted(BETWEEN))
 @given(bad=anything)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_a_bad_part_never_touches_its_neighbours(dialect, bad):
     if dialect == "senml" and is_a_base(bad):
         return
@@ -75,7 +75,7 @@ def test_a_bad_part_never_touches_its_neighbours(dialect, bad):
 
 
 @given(st.text(st.characters(blacklist_characters="#", codec="utf-8"), max_size=30))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_a_bad_group_never_touches_its_neighbours(bad):
     found = good_ones("ultralight", f"good_1|1.5#{bad}#good_2|2.5".encode())
     assert [leaf.value for leaf in found if leaf.key in GOOD][:1] == [1.5]

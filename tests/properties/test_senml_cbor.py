@@ -38,7 +38,7 @@ def told(payload):
 
 
 @given(st.lists(records, max_size=6))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_json_and_cbor_say_the_same(pack):
     labelled = [{LABELS.get(name, name): value for name, value in record.items()} for record in pack]
     assert told(cbor2.dumps(pack)) == told(json.dumps(pack).encode())
@@ -46,7 +46,7 @@ def test_json_and_cbor_say_the_same(pack):
 
 
 @given(st.lists(records, min_size=1, max_size=3), st.data())
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 def test_broken_cbor_gets_verdicts(pack, data):
     payload = bytearray(cbor2.dumps(pack))
     for _ in range(data.draw(st.integers(1, 4))):

@@ -126,7 +126,7 @@ messages = st.fixed_dictionaries(
     messages
     | st.fixed_dictionaries({"v": st.just(1), "device": st.just("w1"), "readings": st.lists(readings, min_size=1)})
 )
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 def test_the_schema_takes_what_the_decoder_takes_and_nothing_else(body: dict[str, Any]) -> None:
     payload = json.dumps(body).encode()
     leaves = hanse.decode(Message("hanse", payload, 1_795_428_000_000_000))

@@ -111,7 +111,7 @@ LINE = st.one_of(
 
 
 @given(lines=st.lists(LINE, min_size=1, max_size=12), at=st.integers(0, 11), size=st.integers(1, 5))
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=100)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=100)
 def test_what_becomes_of_a_row_depends_on_no_other_and_on_no_cut(tmp_path, lines, at, size):
     path = csv_file(tmp_path, *lines)
     alone = batches(CsvFile(path), rows=1)
