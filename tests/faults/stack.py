@@ -26,7 +26,7 @@ from tests.integration.gateways import eventually
 
 ROOT = Path(__file__).parents[2]
 CITIES = ("kiel", "wismar")
-SETTLED_SECONDS = 60.0
+SETTLED_SECONDS = 120.0
 
 
 class Member:
@@ -46,7 +46,7 @@ class Member:
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(self._argv, cwd=ROOT, env=self._environment, stderr=log)
         if wait:
-            eventually(self.ready, seconds=60, what=f"{self.name} ready: {self.log[-2000:]}")
+            eventually(self.ready, what=f"{self.name} ready: {self.log[-2000:]}")
         return self
 
     @property
@@ -151,10 +151,10 @@ class Stack:
         """Messages whose PUBACK the simulator has."""
         return sum(each["acknowledged"] for each in read_totals(self._record)["cities"].values())
 
-    def wait_for(self, messages, *, seconds=60):
+    def wait_for(self, messages):
         """Wait until so many more are acknowledged."""
         due = self.acknowledged() + messages
-        eventually(lambda: self.acknowledged() >= due, seconds=seconds, what=f"{messages} messages acknowledged")
+        eventually(lambda: self.acknowledged() >= due, what=f"{messages} messages acknowledged")
 
     def settled(self):
         """End the simulator with all its PUBACKs; return what is wrong once everything has arrived (empty: nothing)."""

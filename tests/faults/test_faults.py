@@ -24,7 +24,6 @@ def _moment(chance):
     time.sleep(chance.uniform(0, 0.6))
 
 
-@pytest.mark.timeout(300)
 def test_a_gateway_killed_twenty_times_loses_nothing(stack):
     chance = random.Random(1)
     for gateway in stack.gateways.values():
@@ -40,7 +39,6 @@ def test_a_gateway_killed_twenty_times_loses_nothing(stack):
     assert victim.metric("hanse_gateway_sessions_lost_total") == 0
 
 
-@pytest.mark.timeout(300)
 def test_a_processor_killed_twenty_times_loses_and_doubles_nothing(stack):
     chance = random.Random(2)
     for gateway in stack.gateways.values():
@@ -56,7 +54,6 @@ def test_a_processor_killed_twenty_times_loses_and_doubles_nothing(stack):
     assert sum(city.duplicate for city in stack.ledger().values()) == stack.published()["duplicate"]
 
 
-@pytest.mark.timeout(300)
 def test_two_processors_forced_onto_the_same_partitions_store_everything_once(stack):
     for gateway in stack.gateways.values():
         gateway.start()
@@ -69,7 +66,6 @@ def test_two_processors_forced_onto_the_same_partitions_store_everything_once(st
     assert sum(rival.metric('hanse_processor_rollbacks_total{cause="fenced"}') for rival in rivals) > 0
 
 
-@pytest.mark.timeout(300)
 def test_a_frozen_processor_that_wakes_up_writes_nothing_of_what_another_took_over(stack):
     for gateway in stack.gateways.values():
         gateway.start()
@@ -88,7 +84,6 @@ def test_a_frozen_processor_that_wakes_up_writes_nothing_of_what_another_took_ov
     assert sum(city.duplicate for city in stack.ledger().values()) == stack.published()["duplicate"]
 
 
-@pytest.mark.timeout(300)
 def test_everything_delivered_twice_is_counted_twice_and_stored_once(stack):
     for gateway in stack.gateways.values():
         gateway.start()
@@ -107,7 +102,6 @@ def test_everything_delivered_twice_is_counted_twice_and_stored_once(stack):
         assert twice.stored - before[city].stored == stack.untimed(city)
 
 
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize("how", ["stopped", "killed"])
 def test_a_database_that_goes_away_under_load_costs_nothing_but_time(stack, how):
     for gateway in stack.gateways.values():
@@ -125,7 +119,6 @@ def test_a_database_that_goes_away_under_load_costs_nothing_but_time(stack, how)
     assert sum(city.dead_lettered for city in stack.ledger().values()) == stack.published()["dead_lettered"]
 
 
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize("how", ["stopped", "killed"])
 def test_a_kafka_that_goes_away_under_load_costs_nothing_but_time(stack, how):
     for gateway in stack.gateways.values():
@@ -141,7 +134,6 @@ def test_a_kafka_that_goes_away_under_load_costs_nothing_but_time(stack, how):
     assert stack.settled() == []
 
 
-@pytest.mark.timeout(300)
 def test_a_crash_that_takes_new_datastreams_with_it_hands_no_id_to_another_device(stack):
     """With asynchronous commit the last transactions are lost, and a sequence gives their ids away again."""
     for gateway in stack.gateways.values():

@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 PARTITIONS = 3
 
 
-def eventually(check, *, seconds=60.0, what="it"):
+def eventually(check, *, seconds=120.0, what="it"):
     """Wait until `check()` is true; return what it gave."""
     deadline = time.monotonic() + seconds
     while not (found := check()):

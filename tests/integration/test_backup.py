@@ -17,9 +17,6 @@ from local import fetch
 from storage.migrate import migrate
 from tests.integration.processes import PARTITIONS, City, Process, eventually, reading
 
-# Servers and processes start one after the other in each of these, which takes its time on a machine that is busy.
-pytestmark = pytest.mark.timeout(300)
-
 DOCS = Path(__file__).parents[2] / "docs/operations/backup.md"
 NOW_MS = time.time_ns() // 1_000_000
 DUMPED, ALL = 400, 1000  # messages that the dump holds, and that Kafka does

@@ -123,7 +123,6 @@ def test_the_ways_to_a_topics_letters_lead_to_the_same(dsn, monkeypatch, topic):
 LEVELS = ("a", "b", "a-1", "a.1", "a0", "ä", "", "x" * 120)
 
 
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize("many", [topics.MANY, 3])
 def test_no_topic_that_a_filter_takes_is_missed(database, monkeypatch, many):
     """Levels that begin alike, with signs before and after the slash, empty ones, and topics longer than the index."""

@@ -27,7 +27,6 @@ from prometheus.metrics_page import QUESTIONS
 CHECKOUT = Path(__file__).parents[2]
 SCALE = 30
 WAIT = 90.0
-pytestmark = pytest.mark.timeout(300)
 
 
 def until(what, seconds=WAIT):

@@ -17,8 +17,6 @@ from ingest import wire
 from tests.integration.gateways import eventually
 
 ROOT = Path(__file__).parents[2]
-# Several processes start one after the other in some of these, which takes its time on a machine that is busy.
-pytestmark = pytest.mark.timeout(300)
 PARTITIONS = 3
 CITY = """
 [city]
@@ -408,16 +406,16 @@ def test_two_processors_under_one_instance_name_lose_and_double_nothing_and_one_
     dsn = ready["HANSE_DATABASE_DSN"]
     ready = {**ready, "HANSE_PROCESSOR_INSTANCE": "the-same"}
     elder = processor(ready)
-    eventually(lambda: "processor runs" in elder.log, what="the elder at work", seconds=90)
+    eventually(lambda: "processor runs" in elder.log, what="the elder at work")
     younger = processor(ready)
-    eventually(lambda: "processor runs" in younger.log, what="the younger at work", seconds=90)
+    eventually(lambda: "processor runs" in younger.log, what="the younger at work")
     sent = 0
 
     def round_trip():
         nonlocal sent
         publish(kafka, city_key, weather(city_key, 1_000, begin=sent), partition=sent // 1_000 % PARTITIONS)
         sent += 1_000
-        eventually(lambda: committed(dsn, city_key) == sent, what="all of it", seconds=100)
+        eventually(lambda: committed(dsn, city_key) == sent, what="all of it")
 
     for _ in range(30):
         round_trip()

@@ -11,9 +11,6 @@ import pytest
 from ingest import wire
 from tests.integration.processes import ROOT, City, eventually, reading
 
-# Several processes start one after the other in each of these, which takes its time on a machine that is busy.
-pytestmark = pytest.mark.timeout(300)
-
 NOW = time.time_ns() // 1_000_000
 DAY = 86_400_000
 BEYOND = "beyond the city's budget"

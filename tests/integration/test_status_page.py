@@ -18,7 +18,6 @@ from status.state import State
 from storage.overview import CityCounts, Letters, Newest, Streams
 from tests.browser import Browser, required
 
-pytestmark = pytest.mark.timeout(300)
 SIZES = pytest.mark.parametrize("width", [390, 1280])
 SCHEMES = pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 EVIL = '<img src=x onerror="document.title=1">' + "ü" * 120

@@ -35,7 +35,6 @@ READS: dict[str, type[BaseSettings]] = {
 }
 NOT_OURS = {"PGPASSFILE", "HANSE_CITY_FILES"}  # libpq's; the unit's own, for its command line
 SCRIPTS = Path(sys.executable).parent
-pytestmark = pytest.mark.timeout(240)
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd-analyze on this machine")
@@ -111,7 +110,7 @@ class Started:
         unit = UNITS[name]
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.socket.bind(str(folder / "notify"))
-        self.socket.settimeout(60)
+        self.socket.settimeout(120)
         city = folder / "rostock.toml"
         city.write_text(
             '[city]\nkey = "rostock"\nname = "Rostock"\n[mqtt]\nhost = "127.0.0.1"\nport = 1\n'
@@ -154,7 +153,7 @@ class Started:
     def end(self):
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
-        code = self.process.wait(60)
+        code = self.process.wait(120)
         self.socket.close()
         return code
 
@@ -181,7 +180,7 @@ def test_a_metrics_port_that_is_taken_is_a_wrong_configuration_in_one_line(name,
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         unit = Started(name, tmp_path, address)
-        assert unit.process.wait(60) == int(UNITS[name].last("Service.RestartPreventExitStatus"))
+        assert unit.process.wait(120) == int(UNITS[name].last("Service.RestartPreventExitStatus"))
         unit.end()
     last = unit.log.read_text().splitlines()[-1]
     assert f"HANSE_HTTP_ADDRESS {address}: " in last

@@ -171,7 +171,6 @@ def one(*told: tuple[int, float]) -> tuple[str, list[tuple[int, float, int | Non
 
 @settings(
     max_examples=20,
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(st.lists(st.one_of(messages, messages, events), max_size=14))

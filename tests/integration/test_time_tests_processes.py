@@ -13,8 +13,6 @@ from processors.stations import STANDARD
 from tests.integration.processes import City, Process, eventually, reading
 from tests.one_by_one import OneByOne, Point
 
-pytestmark = pytest.mark.timeout(300)
-
 MINUTE_MS = 60_000
 NOW_MS = time.time_ns() // 1_000_000 // MINUTE_MS * MINUTE_MS
 FIRST_MS = NOW_MS - 1_440 * MINUTE_MS
