@@ -58,7 +58,7 @@ QUERIES = {
     "open_dead_letters": REASONS,
 }
 WIDE = 110
-NARROW = ("messages", "readings", "stored", "dead_readings", "unaccounted")  # what has room at 80 columns
+NARROW = ("messages", "stored", "dead_readings", "next_offset", "unaccounted")  # what has room at 80 columns
 SHOWN = (
     ("messages", "messages"),
     ("readings", "readings"),
