@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 
 LOOK_SECONDS = 5.0
+TELL_SECONDS = 1.0
 MOST_BYTES = 1_024  # of a status: one line for a person
 MICROSECONDS = 1_000_000
 
@@ -49,4 +50,5 @@ class Supervisor:
 
     def _tell(self, text: str) -> None:
         with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as told:
+            told.settimeout(TELL_SECONDS)  # its queue may be full
             told.sendto(text.encode(), self._address)

@@ -1,5 +1,6 @@
 """systemd as a process sees it: a datagram socket, told what /readyz and /healthz would say."""
 
+import contextlib
 import socket
 
 import pytest
@@ -51,6 +52,27 @@ def test_a_supervisor_that_is_gone_troubles_nobody(told, tmp_path):
     supervisor = watched(told, [])
     (tmp_path / "notify").unlink()
     supervisor.close()
+
+
+def filled(told, senders):
+    """Send until not even a newcomer's first word fits."""
+    while True:
+        one = senders.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
+        one.setblocking(False)
+        sent = 0
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                one.sendto(b"x", told.getsockname())
+                sent += 1
+        if not sent:
+            return
+
+
+def test_a_supervisor_that_does_not_read_holds_nobody_up(told):
+    with contextlib.ExitStack() as senders:
+        filled(told, senders)
+        watched(told, []).close()
+    assert told.recv(4_096) == b"x"
 
 
 def test_without_systemd_nothing_is_told():
