@@ -26,4 +26,8 @@ class Program(click.Group):
                 raise
             click.echo(f"{ctx.info_name}: the output can't be written: {error.strerror}", err=True)
             ctx.exit(1)
+        except UnicodeEncodeError as error:
+            if "surrogates" not in error.reason:
+                raise
+            ctx.fail(f"an argument is not in UTF-8: {error.object[:80]!r}")  # Python reads its odd bytes as surrogates
         return made

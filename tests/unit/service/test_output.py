@@ -5,10 +5,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 import structlog
+from click.testing import CliRunner
 
 from service import logs
+from service.cli import Program
 
 ROOT = Path(__file__).parents[3]
 PROGRAMS = ("ingest", "processors", "status", "storage")
@@ -33,6 +36,21 @@ def test_a_full_disk_is_one_line(words):
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
     assert done.stderr.endswith(": the output can't be written: No space left on device\n")
+
+
+def test_an_argument_that_is_no_text_is_a_wrong_argument():
+    @click.group(cls=Program)
+    def main():
+        pass
+
+    @main.command()
+    @click.argument("device")
+    def asked(device):
+        device.encode()
+
+    done = CliRunner().invoke(main, ["asked", os.fsdecode(b"a\xff")])
+    assert done.exit_code == 2
+    assert "Error: an argument is not in UTF-8: 'a\\udcff'" in done.output
 
 
 def test_a_log_that_finds_no_room_stops_nobody(monkeypatch):
