@@ -24,6 +24,8 @@ CONNECT_SECONDS = 10.0
 GOODBYE_SECONDS = 0.5
 REFUSED_LOGIN = frozenset({"Bad user name or password", "Not authorized", "Client identifier not valid"})
 GRANTED_QOS = 1
+BUSY = 50.0  # messages a second from which on reads are further apart
+STRETCH = 4.0  # times as far, at most
 
 Accepted = Callable[["Connection", bool], None]
 Receive = Callable[[list[Delivery]], None]
@@ -57,8 +59,9 @@ class Connection:
     `accepted(self, present)` is called once, when the broker took the login, before anything is received: it says
     whether the broker had our session. `receive` gets each read's messages, in order. Neither may block. `lost` is done
     once, with the reason, when the connection is gone; with an exception if a bug ended it. While messages come the
-    socket is read every `pace` seconds, so that one wake-up serves many. A connection that is `passing` (check, watch)
-    leaves the gateway's session alone: it has a client id of its own, ending in that word, and no session.
+    socket is read every `pace` seconds, or further apart (`interval`), so that one wake-up serves many. A connection
+    that is `passing` (check, watch) leaves the gateway's session alone: it has a client id of its own, ending in that
+    word, and no session.
     """
 
     def __init__(
@@ -78,6 +81,8 @@ class Connection:
         self._wanted = 2
         self._paused = False
         self._timer: asyncio.TimerHandle | None = None
+        self._polled = 0.0  # when the socket was read
+        self._received = 0  # messages of that read
         self._ticker: asyncio.TimerHandle | None = None
         self._stream: Stream
         self._client: _Client
@@ -180,6 +185,8 @@ class Connection:
 
     def _poll(self) -> None:
         self._timer = None
+        began, self._polled = self._polled, self._loop.time()
+        before, self._received = self._received, 0
         try:
             more = self._read()
         except packets.MalformedError as error:
@@ -192,7 +199,8 @@ class Connection:
             if self._paused or self.lost.done():
                 return
             if more:
-                self._timer = self._loop.call_later(self._pace, self._poll)
+                wait = interval(self._pace, self._received, before, self._polled - began)
+                self._timer = self._loop.call_later(wait, self._poll)
             else:
                 self._loop.add_reader(self._stream.fileno(), self._wake)
 
@@ -221,6 +229,7 @@ class Connection:
             run: list[Delivery] = []
             at = packets.take_publishes(stream, at, now, run)
             if run:
+                self._received += len(run)
                 self._receive(run)
             stop = packets.packet_end(stream, at) if at < end else at
             if stop < 0 or stop > end:
@@ -301,6 +310,18 @@ class Connection:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+
+def interval(pace: float, messages: int, before: int, seconds: float) -> float:
+    """Seconds until the next read, after one that brought so many messages of so many seconds: 1 to STRETCH paces.
+
+    What a read costs whatever it brings, the writes to Kafka above all, is more than a message costs. A busy city's
+    reads are further apart, so that they bring more. A read that brings as many as the one before may be all that the
+    broker sends before it has acks (max_inflight_messages): then nothing is gained by waiting.
+    """
+    if messages == before:
+        return pace
+    return pace * min(max(messages / max(seconds, 0.001) / BUSY, 1.0), STRETCH)
 
 
 def _password(mqtt: Mqtt) -> str | None:

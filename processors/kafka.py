@@ -32,6 +32,7 @@ log = structlog.get_logger()
 
 ANSWER_SECONDS = 10.0
 REFUSED = (*REFUSALS, TopicAuthorizationFailedError, GroupAuthorizationFailedError)
+FETCH_WAIT_MS, FETCH_LEAST_BYTES = 10, 16_384
 FETCH_BYTES = 8 * 1024 * 1024
 PARTITION_BYTES = 1024 * 1024
 RECORD_BYTES = 2 * 1024 * 1024  # as the topics take it
@@ -82,7 +83,9 @@ class Consumer:
             auto_offset_reset="none",
             fetch_max_bytes=FETCH_BYTES,
             max_partition_fetch_bytes=PARTITION_BYTES,
-            fetch_max_wait_ms=100,  # a seek waits for the fetch under way
+            # Or a record fetches alone what hundreds could share. A seek waits for the fetch under way, too.
+            fetch_max_wait_ms=FETCH_WAIT_MS,
+            fetch_min_bytes=FETCH_LEAST_BYTES,
             session_timeout_ms=15_000,
             heartbeat_interval_ms=3_000,
             **arguments(settings),
