@@ -176,11 +176,11 @@ def _members(
         elif isinstance(value, dict):
             inner = lowered(value)
             measured = first(inner, VALUES)
+            here, taken = _of(value, inner, at)
             if measured is None or isinstance(value[measured], dict | list):
-                yield from _walk(value, f"{path}.", at)
+                yield from _members(value, inner, taken, f"{path}.", here)
             else:
                 said = [value[inner[one]] for one in AGGREGATES if one in inner]
-                here, taken = _of(value, inner, at)
                 full = ".".join([path, *(one for one in said if isinstance(one, str))])[:LONGEST_NAME]
                 yield _leaf(full, value[measured], unit_of(value, inner), here)
                 yield from _beside(value, f"{path}.", taken, here)

@@ -93,10 +93,10 @@ WIND = {
 }
 # Of one driver: a battery's gauge, a dosimeter.
 OF_DRIVER = {
-    ("MAX1704", "Voltage"): ("device_battery_voltage", "V", ""),
-    ("MAX1704", "Percentage"): ("device_battery_level", "%", ""),
-    ("GDK101", "RadiationAvg10Min"): ("ambient_dose_rate", "uSv/h", "10 min"),
-    ("GDK101", "RadiationAvg1Min"): ("ambient_dose_rate", "uSv/h", "1 min"),
+    "Voltage": ("MAX1704", ("device_battery_voltage", "V", "")),
+    "Percentage": ("MAX1704", ("device_battery_level", "%", "")),
+    "RadiationAvg10Min": ("GDK101", ("ambient_dose_rate", "uSv/h", "10 min")),
+    "RadiationAvg1Min": ("GDK101", ("ambient_dose_rate", "uSv/h", "1 min")),
 }
 # Sensors that Bluetooth brings are named after their model and the end of their address.
 _BLUETOOTH = re.compile(r"(.+)-[0-9a-f]{6}")
@@ -306,15 +306,20 @@ def _by_name(sensor: str, name: str) -> tuple[str | None, str, str] | None:
     """Property, unit and the end of the channel of a key that its name, or its driver with it, makes certain."""
     if name in ANYWHERE:
         return *ANYWHERE[name], ""
-    driver = _BLUETOOTH.fullmatch(sensor)
-    known = BLUETOOTH.get(name) or (IN_SOIL.get(name) if driver and driver[1] == "Flora" else None)
-    if driver and known:
-        return *known, ""
+    if name in BLUETOOTH or name in IN_SOIL:
+        driver = _BLUETOOTH.fullmatch(sensor)
+        known = BLUETOOTH.get(name) or (IN_SOIL.get(name) if driver and driver[1] == "Flora" else None)
+        return (*known, "") if driver and known else None
+    if name in OF_DRIVER:
+        start, found = OF_DRIVER[name]
+        return found if sensor.startswith(start) else None
+    if "_" not in name:
+        return None
     if phase := _OF_PHASE.fullmatch(name):
         return *_BY_UNIT[phase[1][0].lower()], f"L{phase[2]}"
     if _OBIS.fullmatch(name) and (coded := register(name.replace("_", "."), _NO_UNIT)) and coded.unit:
         return coded.meaning, coded.unit, coded.channel
-    return next((found for (start, key), found in OF_DRIVER.items() if key == name and sensor.startswith(start)), None)
+    return None
 
 
 def _energy(key: str, name: str, path: str, value: Any, at: At) -> Leaf:

@@ -278,9 +278,9 @@ def _flat(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 def _measures_electricity(exposes: dict[str, Any]) -> bool:
     return any(
-        _quantity(_said(about, "name") or path)[0] == _ELECTRICITY[about["unit"]]
+        _quantity(_said(about, "name") or path)[0] == _ELECTRICITY[unit]
         for path, about in exposes.items()
-        if isinstance(about, dict) and _said(about, "unit") in _ELECTRICITY
+        if isinstance(about, dict) and isinstance(unit := about.get("unit"), str) and unit in _ELECTRICITY
     )
 
 
@@ -311,9 +311,8 @@ def _leaf(path: str, value: Any, at: _At) -> Leaf:
 
 def _meaning(path: str, about: dict[str, Any], at: _At) -> _Meaning:
     """What a numeric property means by its expose, whose name lacks the endpoint that the property's may end in."""
-    name, unit, endpoint = (_said(about, member) for member in ("name", "unit", "endpoint"))
-    name = name or path
-    found, channel = _MEANING.get((name, unit or "")), endpoint or ""
+    name, unit, channel = _said(about, "name") or path, _said(about, "unit"), _said(about, "endpoint") or ""
+    found = _MEANING.get((name, unit or ""))
     if found is None and name == "voltage" and (about.get("diagnostic") or (unit == "mV" and "battery" in at.exposes)):
         found = "device_battery_voltage"
     elif found is None and at.electrical and path in at.exposes:
@@ -330,6 +329,8 @@ def _meaning(path: str, about: dict[str, Any], at: _At) -> _Meaning:
 
 def _said(about: dict[str, Any], member: str) -> str | None:
     text = about.get(member)
+    if text is None:
+        return None
     return text if _text(text, LONGEST_UNIT if member == "unit" else LONGEST_NAME) else None
 
 
