@@ -281,7 +281,12 @@ class Pipeline:
         poll, self._poll = self._poll, None
         records = poll.result()
         outdated, self._poll_outdated = self._poll_outdated, False
-        if not outdated and self._epochs == (self._log.assignment_epoch, self._log.connection_epoch):
+        if outdated:
+            # It may have waited through the seek and brought what was sought: the log would not bring that again.
+            for partition in records:
+                if partition in self._cursors:
+                    self._log.seek(partition, self._cursors[partition].wanted)
+        elif self._epochs == (self._log.assignment_epoch, self._log.connection_epoch):
             self._pending.extend(records.items())
 
     def _filled(self) -> bool:

@@ -143,7 +143,7 @@ def test_chunks_are_there_before_their_readings_and_leave_no_row(conn, run):
         ("ROLLUP_RETENTION", "P100D", "HANSE_ROLLUP_RETENTION is shorter than HANSE_RAW_RETENTION"),
         ("ROLLUP_RETENTION_BY_DOMAIN", "energi=P999D", "'energi' is no domain; it is one of energy, weather"),
         ("ROLLUP_RETENTION_BY_DOMAIN", "energy", "not a list like energy=P1095D"),
-        ("RAW_RETENTION", "half a year", "HANSE_RAW_RETENTION: "),
+        ("RAW_RETENTION", "half a year", "HANSE_RAW_RETENTION = .half a year.: should be an ISO 8601 duration"),
     ],
 )
 def test_settings_that_would_lose_readings_are_refused_with_the_cure(conn, run, monkeypatch, setting, value, said):

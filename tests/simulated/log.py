@@ -83,6 +83,14 @@ class SimulatedLog:
 
     async def poll(self, seconds: float, max_records: int) -> Mapping[TopicPartition, Sequence[SimulatedRecord]]:
         await asyncio.sleep(0)
+        found = self._found(max_records)
+        while not found and seconds > 0:  # what is appended or sought meanwhile is brought, as by the real one
+            await asyncio.sleep(0.05)
+            seconds -= 0.05
+            found = self._found(max_records)
+        return found
+
+    def _found(self, max_records: int) -> Mapping[TopicPartition, Sequence[SimulatedRecord]]:
         found: dict[TopicPartition, Sequence[SimulatedRecord]] = {}
         if not self.topics.away:
             for partition in sorted(self._owned - self.paused):
@@ -94,8 +102,6 @@ class SimulatedLog:
                 if records:
                     self._positions[partition] = records[-1].offset + 1
                     found[partition] = records
-        if not found:
-            await asyncio.sleep(min(seconds, 0.05))
         return found
 
     def seek(self, partition: TopicPartition, offset: int) -> None:

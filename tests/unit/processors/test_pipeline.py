@@ -142,6 +142,22 @@ def test_a_fence_makes_the_pipeline_read_its_position_again(
     assert any(isinstance(error, Fenced) for error in one.noted.failures + two.noted.failures)
 
 
+@pytest.mark.parametrize("delay", [0.0, 0.05, 0.1, 0.15])
+def test_what_a_poll_brings_that_waited_through_a_seek_is_read_again(
+    loop: VirtualLoop, topics: SimulatedTopics, tables: SimulatedTables, delay: float
+) -> None:
+    publish(topics, 4)
+    processor = Processor(topics, tables)
+    run(loop, drained(topics, tables))
+    run(loop, asyncio.sleep(delay))
+    for kept in (tables.positions, tables.ledger, tables.rows):
+        kept.clear()  # an older database was put back below the process
+    publish(topics, 2, begin=4)  # few enough for one poll, after which nothing would show the gap
+    run(loop, drained(topics, tables))
+    run(loop, processor.stop())
+    assert tables.ledger[ONE]["messages"] == len(tables.rows) == 6
+
+
 def test_a_rival_that_commits_while_positions_are_read_is_not_taken_for_a_replaced_log(
     loop: VirtualLoop, topics: SimulatedTopics, tables: SimulatedTables
 ) -> None:
