@@ -25,7 +25,7 @@ GOODBYE_SECONDS = 0.5
 REFUSED_LOGIN = frozenset({"Bad user name or password", "Not authorized", "Client identifier not valid"})
 GRANTED_QOS = 1
 BUSY = 50.0  # messages a second from which on reads are further apart
-STRETCH = 4.0  # times as far, at most
+STRETCH = 8.0  # times as far, at most
 
 Accepted = Callable[["Connection", bool], None]
 Receive = Callable[[list[Delivery]], None]

@@ -20,7 +20,7 @@ class Settings(KafkaSettings):
     # Above the broker's max_inflight_messages (1,000 by our recipe), so that the broker stops first.
     gateway_max_in_flight: int = Field(default=20_000, ge=100)
     gateway_max_in_flight_bytes: int = Field(default=67_108_864, ge=1_048_576)
-    # Between two reads while messages come, up to four times of it where many do: half of it is added latency;
+    # Between two reads while messages come, up to eight times of it where many do: half of it is added latency;
     # longer saves CPU here and in Kafka.
     gateway_read_interval_ms: float = Field(default=5.0, ge=0, le=1_000)
     gateway_state_dir: Path | None = None
