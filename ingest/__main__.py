@@ -5,10 +5,9 @@ import contextlib
 import gc
 import logging
 import signal
-import sys
 from collections.abc import Coroutine
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import click
 import stamina
@@ -26,11 +25,11 @@ from ingest.kafka import Kafka, KafkaLoginError
 from ingest.mqtt import Connection, LoginRefusedError
 from ingest.settings import Settings
 from service.build import announce
-from service.cli import Program
+from service.cli import CONFIGURATION_ERROR, Program, fail
 from service.http import AddressTakenError, Endpoints
 from service.settings import faults
 
-CONFIGURATION_ERROR = 78  # EX_CONFIG: a supervisor should not restart what a person must correct
+PROGRAM = "hanse-gateway"
 UNAVAILABLE = 69  # EX_UNAVAILABLE: of a command that does not wait
 
 log = structlog.get_logger()
@@ -71,7 +70,7 @@ def _settings() -> Settings:
     try:
         settings = Settings()
     except ValidationError as error:
-        _refuse(CONFIGURATION_ERROR, *faults(error))
+        fail(PROGRAM, CONFIGURATION_ERROR, *faults(error))
     service.logs.configure(level=settings.log_level)
     # Their connection errors would be repeated without their cause; ours carry it.
     logging.getLogger("aiokafka").setLevel(logging.DEBUG if settings.log_level == "DEBUG" else logging.CRITICAL)
@@ -84,22 +83,16 @@ def _cities(files: tuple[Path, ...]) -> list[City]:
     try:
         return [load(file) for file in files]
     except CityFileError as error:
-        _refuse(CONFIGURATION_ERROR, *str(error).splitlines())
-
-
-def _refuse(code: int, *lines: str) -> NoReturn:
-    for line in lines:
-        click.echo(f"hanse-gateway: {line}", err=True)
-    sys.exit(code)
+        fail(PROGRAM, CONFIGURATION_ERROR, *str(error).splitlines())
 
 
 def _carry_out(work: Coroutine[Any, Any, None]) -> None:
     try:
         asyncio.run(work)
     except (StartError, LoginRefusedError, KafkaLoginError, AddressTakenError) as error:
-        _refuse(CONFIGURATION_ERROR, *str(error).splitlines())
+        fail(PROGRAM, CONFIGURATION_ERROR, *str(error).splitlines())
     except (KafkaTroubleError, ConnectionError) as error:
-        _refuse(UNAVAILABLE, str(error))
+        fail(PROGRAM, UNAVAILABLE, str(error))
 
 
 async def _run(settings: Settings, city: City) -> None:

@@ -36,7 +36,7 @@ from processors.profiles import ProfileError, directory
 from processors.settings import Settings
 from processors.stations import Stations
 from service.build import announce
-from service.cli import Program
+from service.cli import CONFIGURATION_ERROR, Program, fail
 from service.http import AddressTakenError, Endpoints
 from service.settings import faults
 from storage.errors import Refused
@@ -44,7 +44,7 @@ from storage.timescale import Writer
 
 log = structlog.get_logger()
 
-CONFIGURATION_ERROR = 78  # EX_CONFIG: a supervisor should not restart what a person must correct
+PROGRAM = "hanse-processor"
 STOP_SECONDS = 4.0
 LAG_SECONDS = 2.0
 
@@ -68,7 +68,7 @@ def run(city_files: tuple[Path, ...], accept_loss: bool) -> None:  # noqa: FBT00
         profiles = load_profiles(cities)
         asyncio.run(_run(settings, cities, profiles, accept_loss=accept_loss))
     except ValidationError as error:
-        _refuse(*faults(error))
+        fail(PROGRAM, CONFIGURATION_ERROR, *faults(error))
     except (
         CityFileError,
         ProfileError,
@@ -78,7 +78,7 @@ def run(city_files: tuple[Path, ...], accept_loss: bool) -> None:  # noqa: FBT00
         kafka.KafkaRefusedError,
         LogError,
     ) as error:
-        _refuse(*str(error).splitlines())
+        fail(PROGRAM, CONFIGURATION_ERROR, *str(error).splitlines())
 
 
 @main.command()
@@ -104,7 +104,7 @@ def explain(**options: Any) -> None:
     try:
         explain_command(**options)
     except (CityFileError, ProfileError, StartError, LineError) as error:
-        _refuse(*str(error).splitlines())
+        fail(PROGRAM, CONFIGURATION_ERROR, *str(error).splitlines())
 
 
 @main.command("check")
@@ -147,21 +147,13 @@ def import_files(city_file: Path, files: tuple[Path, ...], since: str, max_rejec
         options = history.Options(history.since(since), max_rejected, dry_run)
         sys.exit(history.run(settings.database_dsn, city, files, options))
     except ValidationError as error:
-        _refuse(*faults(error))
+        fail(PROGRAM, CONFIGURATION_ERROR, *faults(error))
     except (CityFileError, StartError, Refused, FileError) as error:
-        _refuse(*str(error).splitlines())
+        fail(PROGRAM, CONFIGURATION_ERROR, *str(error).splitlines())
     except StoppedError as error:
-        click.echo(f"hanse-processor: {error}", err=True)
-        sys.exit(1)
+        fail(PROGRAM, 1, error)
     except KeyboardInterrupt:
-        click.echo("hanse-processor: interrupted; run the same command again and the import goes on", err=True)
-        sys.exit(130)
-
-
-def _refuse(*lines: str) -> None:
-    for line in lines:
-        click.echo(f"hanse-processor: {line}", err=True)
-    sys.exit(CONFIGURATION_ERROR)
+        fail(PROGRAM, 130, "interrupted; run the same command again and the import goes on")
 
 
 async def _run(settings: Settings, cities: Sequence[City], profiles: Profiles, *, accept_loss: bool) -> None:

@@ -8,7 +8,6 @@ two runs at once share the work; one that is sent twice all the same is `replay_
 
 import asyncio
 import logging
-import sys
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
@@ -33,6 +32,7 @@ from processors.cursor import Bounds, Cursor
 from processors.matching import load_profiles
 from processors.pipeline import LogAwayError
 from processors.settings import Settings
+from service.cli import CONFIGURATION_ERROR, fail
 from service.settings import faults
 from storage import letters
 from storage.errors import Refused, Unavailable
@@ -45,7 +45,7 @@ PAGE = 200
 GATEWAY = "replay"
 POLL_SECONDS = 0.5
 ASKED_AT_ONCE = 5_000
-CONFIGURATION_ERROR = 78
+PROGRAM = "hanse-processor"
 
 
 class Record(NamedTuple):
@@ -297,11 +297,11 @@ def command(
         else:
             _replay(settings, wanted, correct=correct, rate=rate, wait=wait)
     except ValidationError as error:
-        _refuse(CONFIGURATION_ERROR, *faults(error))
+        fail(PROGRAM, CONFIGURATION_ERROR, *faults(error))
     except (CityFileError, StartError, Refused, kafka.KafkaRefusedError) as error:
-        _refuse(CONFIGURATION_ERROR, *str(error).splitlines())
+        fail(PROGRAM, CONFIGURATION_ERROR, *str(error).splitlines())
     except (Unavailable, LogAwayError) as error:
-        _refuse(1, f"{error}; run it again to go on where it ended")
+        fail(PROGRAM, 1, f"{error}; run it again to go on where it ended")
 
 
 def _replay(settings: Settings, wanted: Wanted, *, correct: bool, rate: float | None, wait: float) -> None:
@@ -311,10 +311,6 @@ def _replay(settings: Settings, wanted: Wanted, *, correct: bool, rate: float | 
         total = asyncio.run(replay(settings, wanted, correct=correct, rate=rate, wait=wait, progress=progress))
     _summary(console, "outcome", total)
     if wanted.ids and not total:
-        _refuse(1, f"no {wanted.state} letter has the id given: it is closed, on its way, was purged or never was")
-
-
-def _refuse(code: int, *lines: str) -> None:
-    for line in lines:
-        click.echo(f"hanse-processor: {line}", err=True)
-    sys.exit(code)
+        fail(
+            PROGRAM, 1, f"no {wanted.state} letter has the id given: it is closed, on its way, was purged or never was"
+        )

@@ -2,10 +2,11 @@
 
 import errno
 import sys
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
+CONFIGURATION_ERROR = 78  # EX_CONFIG: a supervisor should not restart what a person must correct
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -31,3 +32,10 @@ class Program(click.Group):
                 raise
             ctx.fail(f"an argument is not in UTF-8: {error.object[:80]!r}")  # Python reads its odd bytes as surrogates
         return made
+
+
+def fail(program: str, code: int, *said: object) -> NoReturn:
+    """End a program with a code after what is wrong, each with the program's name before it."""
+    for one in said:
+        click.echo(f"{program}: {one}", err=True)
+    sys.exit(code)

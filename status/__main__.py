@@ -5,7 +5,6 @@ import contextlib
 import importlib.resources
 import json
 import signal
-import sys
 import time
 
 import click
@@ -15,7 +14,7 @@ from pydantic import ValidationError
 
 import service.logs
 from service.build import announce
-from service.cli import Program
+from service.cli import CONFIGURATION_ERROR, Program, fail
 from service.http import AddressTakenError, Endpoints, Page, html
 from service.settings import faults
 from status.metrics import DatabaseMetrics
@@ -25,7 +24,7 @@ from status.state import State
 from storage.errors import Refused, Unavailable
 from storage.overview import Overview
 
-CONFIGURATION_ERROR = 78  # EX_CONFIG: a supervisor should not restart what a person must correct
+PROGRAM = "hanse-status"
 LOOK_SECONDS = 2.0
 NEWEST_SECONDS, NEWEST_EACH = 6.0, 4
 STREAMS_SECONDS = 30.0
@@ -48,15 +47,9 @@ def run() -> None:
         service.logs.configure(level=settings.log_level)
         asyncio.run(_run(settings))
     except ValidationError as error:
-        _refuse(*faults(error))
+        fail(PROGRAM, CONFIGURATION_ERROR, *faults(error))
     except (Refused, AddressTakenError) as error:
-        _refuse(str(error))
-
-
-def _refuse(*lines: str) -> None:
-    for line in lines:
-        click.echo(f"hanse-status: {line}", err=True)
-    sys.exit(CONFIGURATION_ERROR)
+        fail(PROGRAM, CONFIGURATION_ERROR, error)
 
 
 def pages(state: State) -> dict[str, Page]:

@@ -14,14 +14,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 
 from service import logs
 from service.build import announce
-from service.cli import Program
+from service.cli import CONFIGURATION_ERROR, Program, fail
 from service.http import AddressTakenError, Endpoints
 from storage import data_commands, letters_cli, roles, settings, status
 from storage import maintain as upkeep
 from storage import migrate as migrations
 from storage.errors import Refused, Unavailable
 from storage.metrics import Upkeep
-from storage.settings import CONFIGURATION_ERROR
+from storage.settings import PROGRAM
 
 S = TypeVar("S", bound=settings.Settings)
 
@@ -29,11 +29,6 @@ S = TypeVar("S", bound=settings.Settings)
 @click.group(cls=Program)
 def main() -> None:
     """Schema and state of the database. HANSE_DATABASE_DSN names it, the password comes from a passfile."""
-
-
-def _fail(error: Exception, code: int = 1) -> None:
-    click.echo(f"hanse-storage: {error}", err=True)
-    sys.exit(code)
 
 
 def _settings() -> settings.Settings:
@@ -44,8 +39,7 @@ def _settings_as(kind: type[S]) -> S:
     try:
         found = settings.load_as(kind)
     except settings.SettingsError as error:
-        _fail(error, CONFIGURATION_ERROR)
-        raise
+        fail(PROGRAM, CONFIGURATION_ERROR, error)
     logs.configure(level=found.log_level)
     return found
 
@@ -73,7 +67,7 @@ def migrate() -> None:
                 ),
             )
     except (Refused, Unavailable) as error:
-        _fail(error)
+        fail(PROGRAM, 1, error)
         return
     for one in applied:
         click.echo(f"applied {one.version:04d}_{one.name}")
@@ -93,7 +87,7 @@ def init(*, cities: tuple[str, ...], passfiles: Path | None) -> None:
     try:
         done = roles.init(_settings().database_dsn, cities, passfiles)
     except (Refused, Unavailable) as error:
-        _fail(error)
+        fail(PROGRAM, 1, error)
         return
     for file in done.passfiles:
         click.echo(f"wrote {file}")
@@ -109,7 +103,7 @@ def show_status(*, as_json: bool) -> None:
     try:
         found = asyncio.run(status.read(_settings().database_dsn))
     except (Refused, Unavailable) as error:
-        _fail(error)
+        fail(PROGRAM, 1, error)
         return
     if as_json:
         click.echo(json.dumps(found, default=str))
@@ -133,9 +127,9 @@ def maintain(*, once: bool, dry_run: bool) -> None:
         else:
             asyncio.run(_maintain(found, once=once))
     except (Refused, AddressTakenError) as error:
-        _fail(error, CONFIGURATION_ERROR)
+        fail(PROGRAM, CONFIGURATION_ERROR, error)
     except Unavailable as error:
-        _fail(error)
+        fail(PROGRAM, 1, error)
 
 
 async def _maintain(found: settings.Maintain, *, once: bool) -> None:

@@ -4,7 +4,6 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import NoReturn
 
 import click
 from rich.console import Console
@@ -12,6 +11,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 
 from service import logs
+from service.cli import CONFIGURATION_ERROR, fail
 from storage import export as exporting
 from storage import settings
 from storage.errors import Refused, Unavailable
@@ -28,14 +28,9 @@ def _dsn() -> str:
     try:
         found = settings.load()
     except settings.SettingsError as error:
-        _fail(error, settings.CONFIGURATION_ERROR)
+        fail(settings.PROGRAM, CONFIGURATION_ERROR, error)
     logs.configure(level=found.log_level)
     return found.database_dsn
-
-
-def _fail(error: Exception, code: int = 1) -> NoReturn:
-    click.echo(f"hanse-storage: {error}", err=True)
-    sys.exit(code)
 
 
 def _progress(console: Console) -> Progress:
@@ -78,9 +73,9 @@ def export(city: str, properties: tuple[str, ...], begin: str, end: str, kind: s
     except BrokenPipeError:
         sys.exit(1)
     except OSError as error:
-        _fail(Refused(f"{output or 'standard output'}: {error.strerror}"))
+        fail(settings.PROGRAM, 1, f"{output or 'standard output'}: {error.strerror}")
     except (Refused, Unavailable) as error:
-        _fail(error)
+        fail(settings.PROGRAM, 1, error)
 
 
 def _to_file(dsn: str, chosen: exporting.Selection, kind: str, output: Path, console: Console) -> int:
@@ -140,6 +135,6 @@ def forget(city: str, device: str, *, dry_run: bool, yes: bool) -> None:
 
                 record = forgetting.run(watch)
     except (Refused, Unavailable) as error:
-        _fail(error)
+        fail(settings.PROGRAM, 1, error)
     click.echo(json.dumps(record))
     console.print(ELSEWHERE)

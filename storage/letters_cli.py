@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import click
 from rich.console import Console
 
+from service.cli import CONFIGURATION_ERROR, fail
 from storage import letters, settings, showing, topics
 from storage.errors import Refused, Unavailable
 
@@ -68,11 +69,9 @@ def _run(work: Callable[[letters.Connection], Coroutine[Any, Any, T]], cities: S
     try:
         return asyncio.run(inner(settings.load().database_dsn))
     except settings.SettingsError as error:
-        click.echo(f"hanse-storage: {error}", err=True)
-        sys.exit(settings.CONFIGURATION_ERROR)
+        fail(settings.PROGRAM, CONFIGURATION_ERROR, error)
     except (Refused, Unavailable) as error:
-        click.echo(f"hanse-storage: {error}", err=True)
-        sys.exit(1)
+        fail(settings.PROGRAM, 1, error)
 
 
 def _json(letter: dict[str, Any]) -> str:

@@ -11,7 +11,7 @@ from pydantic_settings import NoDecode
 from service.settings import PREFIX, HttpAddress, LogLevel, ProcessSettings, faults
 from storage.connection import passfile_fault
 
-CONFIGURATION_ERROR = 78  # EX_CONFIG: a supervisor should not restart what a person must correct
+PROGRAM = "hanse-storage"
 
 
 class SettingsError(ValueError):
