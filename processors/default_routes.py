@@ -12,6 +12,7 @@ from typing import NamedTuple
 from ingest.city import City, Route
 from processors.dialects import DIALECTS, Dialect
 from processors.dialects.memory import Stateful
+from processors.dialects.tasmota import PLACES
 from processors.routes import IGNORE
 
 
@@ -22,8 +23,6 @@ class Usual(NamedTuple):
     ignored: tuple[str, ...] = ()
     key_levels: tuple[int, ...] = ()
 
-
-_TASMOTA = ("tele/+", "+/tele", "+/+/tele", "+/tele/+")
 
 # In this order, the catch-all last.
 ORDER: Mapping[str, Usual] = {
@@ -44,8 +43,8 @@ ORDER: Mapping[str, Usual] = {
     "tasmota": Usual(
         ("tele/SENSOR",),
         (
-            *(f"{place}/{kind}" for place in _TASMOTA for kind in ("LWT", "INFO1", "INFO2", "INFO3")),
-            *("stat/+/RESULT", "+/stat/RESULT", "+/+/stat/RESULT", "+/stat/+/RESULT"),
+            *(f"{place.format('tele')}/{kind}" for place in PLACES for kind in ("LWT", "INFO1", "INFO2", "INFO3")),
+            *(f"{place.format('stat')}/RESULT" for place in PLACES),
             "cmnd/#",
             "tasmota/discovery/#",
         ),

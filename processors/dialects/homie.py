@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from processors.dialects.history import in_force, latest, learned
+from processors.dialects.leaves import unit_text
 from processors.dialects.memory import State, Step
 from processors.dialects.strict_json import load_object, number, shown, storable
 from processors.standard.observation import Decoded, Ignored, Message, Quality, Reading, Reason, Rejection
@@ -143,7 +144,7 @@ def _property(entry: dict[str, Any]) -> list[Any]:
     unit, datatype = entry.get("unit"), entry.get("datatype")
     return [
         datatype if _is_name(datatype) else "string",
-        unit if isinstance(unit, str) and 0 < len(unit) <= LONGEST_UNIT and storable(unit) else None,
+        unit_text(unit),
         entry.get("settable") is True or entry.get("settable") == "true",
     ]
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from processors.dialects import free_text
 from processors.dialects.strict_json import kind, number, shown, storable
 from processors.standard.observation import Decoded, Ignored, Leaf, Message, Quality, Reading, Reason, Rejection
+from processors.standard.units import LONGEST as LONGEST_UNIT
 
 LONGEST_NAME = 255  # characters of a device, a channel or a path
 
@@ -148,6 +149,11 @@ def state(key: str, value: Any, at: At, name: str, states: dict[Any, float]) -> 
 def refused(reason: Reason, detail: str, key: str, value: Any, at: At, unit: str | None = None) -> Rejection:
     """A leaf's dead letter, with its value as it came."""
     return _TUPLE(Rejection, (reason, detail, at.device, at.channel, key, shown(value), unit, at.time, at.model))
+
+
+def unit_text(said: Any) -> str | None:
+    """What a message says as a unit, where it is a text that can be one and be kept."""
+    return said if isinstance(said, str) and 0 < len(said) <= LONGEST_UNIT and storable(said) else None
 
 
 def collected(leaves: Iterable[Leaf], message: Message, device: str | None, *, pack: bool = True) -> Decoded:

@@ -9,7 +9,17 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from processors.dialects import sensecap
-from processors.dialects.leaves import LONGEST_NAME, NO_OBSERVATION, At, flat, kept, leaf, most_keys, too_many
+from processors.dialects.leaves import (
+    LONGEST_NAME,
+    NO_OBSERVATION,
+    At,
+    flat,
+    kept,
+    leaf,
+    most_keys,
+    too_many,
+    unit_text,
+)
 from processors.dialects.strict_json import shown, storable
 from processors.standard.observation import Decoded, Leaf, Message, Reason
 from processors.standard.times import parse
@@ -18,6 +28,7 @@ from processors.standard.units import LONGEST as LONGEST_UNIT
 # A gateway's clock further than this from the network's own is wrong (1970 before its first synchronisation).
 GATEWAY_CLOCK_US = 3_600_000_000
 
+_NESTED = frozenset({dict, list})
 _TIMES = frozenset({"time", "timestamp", "date", "datetime", "ts"})
 _UNITS = frozenset({"unit", "units", "uom"})
 _ABOUT = _UNITS | {"displayName", "display_name", "name", "label"}
@@ -33,12 +44,11 @@ def decoded_leaves(decoded: dict[str, Any], at: At, message: Message, *, without
     found = flat(decoded, most)
     if len(found) > most:  # before thousands of verdicts are made for nothing
         return too_many(message, at.device)
-    for value in decoded.values():
-        if value.__class__ is dict or value.__class__ is list:
-            if sensecap.is_of(decoded):
-                return kept(list(sensecap.leaves(decoded, found, at)), message, at.device)
-            return kept(list(_described([one for one in found if one[0] != without], at)), message, at.device)
-    return kept([leaf(path, value, at) for path, value in found if path != without], message, at.device)
+    if _NESTED.isdisjoint(map(type, decoded.values())):
+        return kept([leaf(path, value, at) for path, value in found if path != without], message, at.device)
+    if sensecap.is_of(decoded):
+        return kept(list(sensecap.leaves(decoded, found, at)), message, at.device)
+    return kept(list(_described([one for one in found if one[0] != without], at)), message, at.device)
 
 
 def _described(found: list[tuple[str, Any]], at: At) -> Iterator[Leaf]:
@@ -123,7 +133,7 @@ def _entry(above: str, entry: dict[str, Any]) -> _Named | None:
     name, unit = entry[by], entry.get(of)
     if unit in _NO_UNIT:
         unit = None
-    elif not (isinstance(unit, str) and len(unit) <= LONGEST_UNIT and storable(unit)):
+    elif unit_text(unit) is None:
         return None
     time = next((instant(entry[clock]) for clock in clocks), None)
     key = f"{above.rpartition('.')[0]}.{name}.value"

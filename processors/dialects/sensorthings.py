@@ -29,6 +29,7 @@ _STREAM = r"(?:^|/)((?:Multi)?Datastreams)(?:\(('(?:[^']|'')*'|[^()'/]+)\))?"
 _OBSERVATIONS = re.compile(r"(?:^|/)Observations(?:\([^/]*\))?$")
 _OF_DATASTREAM = re.compile(rf"{_STREAM}/Observations(?:\([^/]*\))?$")
 _DATASTREAM = re.compile(rf"{_STREAM}$")
+_WORD = re.compile(r"[^\W_]+")
 _TIMES = ("phenomenonTime", "phenonmenonTime", "resultTime")  # the second as in a sample of the specification
 _UCUM = (
     *("ucum:", "urn:ucum:", "http://unitsofmeasure.org/ucum.html#para-"),
@@ -52,9 +53,6 @@ def source(topic: str) -> str | None:
     """The service: all that comes before its entities."""
     found = _TOPIC.fullmatch(topic)
     return None if found is None else f"{found['root']}{found['version']}"
-
-
-_WORD = re.compile(r"[^\W_]+")
 
 
 def decode(message: Message, state: State) -> Step:

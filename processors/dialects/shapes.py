@@ -6,9 +6,9 @@ Names of values, units, times and of what is measured, German and English, in an
 import re
 from typing import Any
 
+from processors.dialects.leaves import unit_text
 from processors.dialects.strict_json import storable
 from processors.standard.names import ROOMS
-from processors.standard.units import LONGEST as LONGEST_UNIT
 
 LONGEST_NAME = 255
 MANY = 64  # members: what has more is a record, whose names are not looked at in other cases
@@ -87,8 +87,7 @@ def triplet(node: dict[str, Any], names: Names) -> tuple[str, str, str | None] |
     if value is None:
         if "n" not in names or "v" not in names:
             return None
-        value, said, unit = names["v"], [node[names["n"]]], node.get(names.get("u", ""))
-        unit = unit if isinstance(unit, str) and 0 < len(unit) <= LONGEST_UNIT and storable(unit) else None
+        value, said, unit = names["v"], [node[names["n"]]], unit_text(node.get(names.get("u", "")))
     else:
         said = [node[one] for usual in (NAMES, QUANTITIES) if (one := first(names, usual)) is not None]
         unit = unit_of(node, names)
@@ -99,17 +98,16 @@ def triplet(node: dict[str, Any], names: Names) -> tuple[str, str, str | None] |
 
 def unit_of(node: dict[str, Any], names: Names) -> str | None:
     """The unit that an object says of its value."""
-    unit = node.get(first(names, UNITS) or "")
-    return unit if isinstance(unit, str) and 0 < len(unit) <= LONGEST_UNIT and storable(unit) else None
+    return unit_text(node.get(first(names, UNITS) or ""))
 
 
 def units_beside(node: dict[str, Any], names: Names) -> dict[str, str]:
     """Members that say the unit of a neighbour, by its name: {"co2": 450, "co2_unit": "ppm"}."""
     found: dict[str, str] = {}
     for lower, name in names.items():
-        if lower.endswith(BESIDE) and isinstance(node[name], str) and 0 < len(node[name]) <= LONGEST_UNIT:
+        if lower.endswith(BESIDE) and unit_text(node[name]) is not None:
             ending = next(one for one in BESIDE if lower.endswith(one))
             of = names.get(lower.removesuffix(ending))
-            if of is not None and not isinstance(node[of], dict | list) and storable(node[name]):
+            if of is not None and not isinstance(node[of], dict | list):
                 found[of] = name
     return found

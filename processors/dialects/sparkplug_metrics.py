@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
-from processors.dialects.leaves import most_keys, too_many
+from processors.dialects.leaves import most_keys, too_many, unit_text
 from processors.dialects.sparkplug_schema import NAMES, elements, number
 from processors.dialects.strict_json import Written, shown, storable
 from processors.standard.observation import Decoded, Ignored, Leaf, Message, Quality, Reading, Reason, Rejection
@@ -96,9 +96,8 @@ def leaves(payload: Any, message: Message, at: At) -> Decoded:
     if at.birth is None and _all_unknown(payload, message.max_keys):
         return _unborn(at)
     found: list[Leaf] = []
-    room = (
-        message.max_keys
-    )  # for what is broken or unknown: a letter for each of thousands would hold up the neighbours
+    # For what is broken or unknown: a letter for each of thousands would hold up the neighbours.
+    room = message.max_keys
     seen: set[tuple[str, int | None, float | None]] = set()
     for metric in payload.metrics:
         composed = metric.WhichOneof("value") in _COMPOSED
@@ -310,8 +309,7 @@ def _quality(metric: Any) -> int:
 def _unit(metric: Any) -> str | None:
     for key, value in _properties(metric):
         if key.lower() in _UNITS and value.string_value:
-            text = _text(value.string_value)
-            return text if text and len(text) <= LONGEST_UNIT and storable(text) else None
+            return unit_text(_text(value.string_value))
     return None
 
 
