@@ -17,6 +17,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from prometheus_client import REGISTRY, CollectorRegistry, make_wsgi_app
 
+from service.settings import endpoint
 from service.supervisor import Reasons, Supervisor
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ class Endpoints:
         registry: CollectorRegistry = REGISTRY,
         pages: Mapping[str, Page] | None = None,
     ) -> None:
-        host, _, port = address.rpartition(":")
+        host, port = endpoint(address)
         metrics = make_wsgi_app(registry)
         known = pages or {}
 
@@ -82,7 +83,7 @@ class Endpoints:
             return ["".join(f"{line}\n" for line in why or ["ok"]).encode()]
 
         try:
-            self._server = make_server(host or "127.0.0.1", int(port), app, _Server, _Quiet)
+            self._server = make_server(host or "127.0.0.1", port, app, _Server, _Quiet)
         except OSError as error:
             cure = TAKEN.get(error.errno or 0, "name an address of this machine, as 127.0.0.1 or 0.0.0.0")
             raise AddressTakenError(f"HANSE_HTTP_ADDRESS {address}: {error.strerror}; {cure}") from error

@@ -3,14 +3,14 @@
 import random
 import ssl
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Self
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from aiokafka import errors
 from aiokafka.conn import create_conn
 from aiokafka.helpers import create_ssl_context
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from service.settings import Addresses, ProcessSettings
+from service.settings import Addresses, ProcessSettings, endpoint
 
 ANSWER_MS = 5_000
 MOST_PARTITIONS = 10_000
@@ -25,10 +25,16 @@ REFUSALS = (
 )
 
 
+def _some(addresses: str) -> str:
+    if not addresses:
+        raise ValueError("should name a server, as host:port")
+    return addresses
+
+
 class KafkaSettings(ProcessSettings):
     """The part of a process's settings that says where Kafka is and who we are there."""
 
-    kafka_bootstrap_servers: Addresses = "127.0.0.1:9092"
+    kafka_bootstrap_servers: Annotated[Addresses, AfterValidator(_some)] = "127.0.0.1:9092"
     kafka_partitions: int = Field(default=6, ge=1, le=MOST_PARTITIONS)
     kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
     kafka_ca_file: Path | None = None
@@ -81,9 +87,9 @@ async def trouble(settings: KafkaSettings) -> Trouble | None:
     causes = []
     servers = settings.kafka_bootstrap_servers.split(",")
     for server in random.sample(servers, len(servers)):
-        host, _, port = server.rpartition(":")
+        host, port = endpoint(server)
         try:
-            conn = await create_conn(host, int(port), request_timeout_ms=ANSWER_MS, **arguments(settings))
+            conn = await create_conn(host, port, request_timeout_ms=ANSWER_MS, **arguments(settings))
         except REFUSALS as error:
             return Trouble(f"Kafka at {server} refuses the login: {said(error)}", refused=True)
         except TimeoutError:

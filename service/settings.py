@@ -56,12 +56,13 @@ def _listening(text: str) -> str:
 
 
 def addresses(text: str) -> str:
-    """Several of them, separated by commas. Raises ValueError."""
-    for entry in filter(None, (part.strip() for part in text.split(","))):
+    """Several of them, separated by commas, without blanks and empty ones between. Raises ValueError."""
+    entries = [entry for part in text.split(",") if (entry := part.strip())]
+    for entry in entries:
         host, port = endpoint(entry)
         if not host or not port:
             raise ValueError(f"{entry!r} should be host:port; several are separated by commas")
-    return text
+    return ",".join(entries)
 
 
 HttpAddress = Annotated[str, AfterValidator(_listening)]  # no host: loopback; port 0: any free one

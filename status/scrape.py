@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from service.settings import endpoint
+
 TIMEOUT = 2.0
 MOST_BYTES = 4_194_304
 AT_ONCE = 16
@@ -41,9 +43,9 @@ class Process:
 
 def addresses(entry: str) -> list[str]:
     """host:port for every address the host's name has: containers that are scaled share one name."""
-    host, _, port = entry.rpartition(":")
+    host, port = endpoint(entry)
     try:
-        found = socket.getaddrinfo(host, int(port), family=socket.AF_INET, type=socket.SOCK_STREAM)
+        found = socket.getaddrinfo(host, port, family=socket.AF_INET, type=socket.SOCK_STREAM)
     except OSError:
         return [entry]
     places = sorted({str(place[4][0]) for place in found})

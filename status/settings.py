@@ -18,4 +18,4 @@ class Settings(ProcessSettings):
     @property
     def processes(self) -> list[str]:
         """The addresses, one by one."""
-        return [part.strip() for part in self.status_processes.split(",") if part.strip()]
+        return self.status_processes.split(",") if self.status_processes else []

@@ -135,3 +135,16 @@ def test_a_profile_nested_too_deeply_is_one_line(tmp_path):
     (tmp_path / "p.toml").write_text("a = " + "[" * 5_000 + "]" * 5_000)
     with pytest.raises(ProfileError, match=re.escape(f"{tmp_path}/p.toml: not TOML that can be read")):
         load_profiles(tmp_path)
+
+
+def test_servers_are_read_by_every_client_as_they_were_checked(monkeypatch):
+    monkeypatch.setenv("HANSE_KAFKA_BOOTSTRAP_SERVERS", " one:9092, two:9092,")
+    assert processors.settings.Settings().kafka_bootstrap_servers == "one:9092,two:9092"
+    monkeypatch.setenv("HANSE_STATUS_PROCESSES", "one:9101 , two:9102")
+    assert status.settings.Settings().processes == ["one:9101", "two:9102"]
+
+
+def test_no_server_at_all_is_refused(monkeypatch):
+    monkeypatch.setenv("HANSE_KAFKA_BOOTSTRAP_SERVERS", " , ")
+    with pytest.raises(ValidationError, match="should name a server"):
+        processors.settings.Settings()
